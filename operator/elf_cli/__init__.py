@@ -1,0 +1,1 @@
+"""The `elf` command and its twin, the kubectl plugin `kubectl elf`."""

@@ -1,0 +1,252 @@
+"""The manifests of everything a job owns: one function per kind, settings as arguments, plain dicts out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from elf_operator import names
+from elf_operator.spec import Job, Spec
+from elf_worker import contract
+from elf_worker.contract import JobConfig, Role, Wiring
+
+Manifest = dict[str, Any]
+CONTAINER = "elf"
+UID = 10001
+_GRACE_SECONDS = 2
+_TMP = {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What the operator fills in where a job says nothing."""
+
+    worker_image: str = "elf-worker:latest"
+    pull_policy: str = "IfNotPresent"
+
+
+_RESOURCES: dict[Role, dict[str, dict[str, str]]] = {
+    Role.NPDC: {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "4Gi"}},
+    Role.MDC: {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "2Gi"}},
+    Role.HOME: {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "4Gi"}},
+}
+
+
+def job_config(job: Job, spec: Spec) -> JobConfig:
+    """The part of the spec that pods need."""
+    return JobConfig(
+        job=job.name,
+        uid=job.uid,
+        homes=spec.homes,
+        per_pod=spec.per_pod,
+        rounds=spec.rounds,
+        seed=spec.seed,
+        entrypoint=spec.entrypoint,
+        task_args=dict(spec.task_args),
+        optimizer=spec.optimizer,
+        optimizer_args=dict(spec.optimizer_args),
+        evaluate_every=spec.evaluate_every,
+        target_metric=spec.target_metric,
+        target_at_least=spec.target_at_least,
+        quorum=spec.quorum,
+        deadline_seconds=float(spec.deadline_seconds),
+        checkpoint_every=spec.checkpoint_every,
+        silence_seconds=float(spec.mdc_timeout_seconds),
+    )
+
+
+def owner(job: Job) -> Manifest:
+    """Everything goes when the job goes."""
+    return {
+        "apiVersion": f"{contract.API_GROUP}/{contract.API_VERSION}",
+        "kind": "ElfTrainingJob",
+        "name": job.name,
+        "uid": job.uid,
+        "controller": True,
+    }
+
+
+def _meta(job: Job, name: str) -> Manifest:
+    return {
+        "name": name,
+        "namespace": job.namespace,
+        "labels": names.labels(job.name),
+        "ownerReferences": [owner(job)],
+    }
+
+
+def wiring_map(job: Job, wiring: Wiring) -> Manifest:
+    """The ConfigMap by which the NPDC learns who is current and who serves whom."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _meta(job, names.wiring(job.name)),
+        "data": {contract.WIRING_KEY: wiring.to_json()},
+    }
+
+
+def npdc_service(job: Job, incarnation: int) -> Manifest:
+    """The one stable address. It selects one incarnation, so a fenced NPDC gets no more connections.
+
+    Not-ready addresses are published: children may dial in while the NPDC still loads its model.
+    """
+    labels = names.pod_labels(job.name, Role.NPDC, 0, incarnation)
+    wanted = (names.LABEL_JOB, names.LABEL_ROLE, names.LABEL_INCARNATION)
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _meta(job, names.npdc(job.name)),
+        "spec": {
+            "type": "ClusterIP",
+            "publishNotReadyAddresses": True,
+            "selector": {key: labels[key] for key in wanted},
+            "ports": [{"name": "elf", "port": contract.WIRE_PORT, "targetPort": contract.WIRE_PORT}],
+        },
+    }
+
+
+def npdc_account(job: Job) -> list[Manifest]:
+    """Service account, Role and RoleBinding of the NPDC: two things to two objects, nothing more."""
+    name = names.npdc(job.name)
+    rules = [
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": [names.wiring(job.name)],
+            "verbs": ["get", "list", "watch"],
+        },
+        {
+            "apiGroups": [contract.API_GROUP],
+            "resources": [f"{contract.API_PLURAL}/status"],
+            "resourceNames": [job.name],
+            "verbs": ["patch"],
+        },
+    ]
+    rbac = "rbac.authorization.k8s.io"
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": _meta(job, name),
+            "automountServiceAccountToken": False,
+        },
+        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": _meta(job, name), "rules": rules},
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "RoleBinding",
+            "metadata": _meta(job, name),
+            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": job.namespace}],
+        },
+    ]
+
+
+def pod(job: Job, spec: Spec, defaults: Defaults, role: Role, index: int, incarnation: int) -> Manifest:
+    """One pod of the job, the user's template merged in."""
+    template = {Role.NPDC: spec.npdc_template, Role.MDC: spec.mdc_template, Role.HOME: spec.home_template}[role]
+    manifest: Manifest = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": names.pod(job.name, role, index, incarnation),
+            "namespace": job.namespace,
+            "labels": names.pod_labels(job.name, role, index, incarnation),
+            "ownerReferences": [owner(job)],
+        },
+        "spec": {
+            "restartPolicy": "OnFailure" if role is Role.HOME else "Never",
+            "terminationGracePeriodSeconds": _GRACE_SECONDS,
+            "enableServiceLinks": False,
+            "automountServiceAccountToken": role is Role.NPDC,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": UID,
+                "runAsGroup": UID,
+                "fsGroup": UID,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [_container(job, spec, defaults, role, index, incarnation)],
+            "volumes": [_TMP],
+        },
+    }
+    if queue := job.labels.get(names.LABEL_QUEUE):
+        manifest["metadata"]["labels"][names.LABEL_QUEUE] = queue
+    if role is Role.NPDC:
+        manifest["spec"]["serviceAccountName"] = names.npdc(job.name)
+        if spec.volume_claim:
+            claim = {"claimName": spec.volume_claim}
+            manifest["spec"]["volumes"] = [_TMP, {"name": "checkpoint", "persistentVolumeClaim": claim}]
+    kept = {"name": manifest["metadata"]["name"], "namespace": job.namespace}
+    merged = merge(manifest, {k: v for k, v in template.items() if k in ("metadata", "spec")})
+    merged["metadata"] = merge(merged["metadata"], {**kept, "labels": manifest["metadata"]["labels"]})
+    return merged
+
+
+def _container(
+    job: Job, spec: Spec, defaults: Defaults, role: Role, index: int, incarnation: int
+) -> Manifest:
+    mounts = [{"name": "tmp", "mountPath": "/tmp"}]
+    env = [
+        {"name": contract.ENV_JOB, "value": job_config(job, spec).to_json()},
+        {"name": contract.ENV_INDEX, "value": str(index)},
+        {"name": contract.ENV_INCARNATION, "value": str(incarnation)},
+        {"name": contract.ENV_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+        {"name": contract.ENV_ADDRESS, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+    ]
+    if role is Role.NPDC:
+        board = f"kube:{job.namespace}/{job.name}/{names.wiring(job.name)}"
+        env.append({"name": contract.ENV_BOARD, "value": board})
+        if spec.volume_claim:
+            env.append({"name": contract.ENV_CHECKPOINT, "value": contract.CHECKPOINT_DIR})
+            mounts.append({"name": "checkpoint", "mountPath": contract.CHECKPOINT_DIR})
+    else:
+        address = f"{names.npdc(job.name)}.{job.namespace}.svc:{contract.WIRE_PORT}"
+        env.append({"name": contract.ENV_NPDC, "value": address})
+    container: Manifest = {
+        "name": CONTAINER,
+        "image": spec.image or defaults.worker_image,
+        "imagePullPolicy": defaults.pull_policy,
+        "command": ["python3", "-m", "elf_worker", str(role)],
+        "env": env,
+        "resources": _RESOURCES[role],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": mounts,
+    }
+    if role is not Role.HOME:
+        container["ports"] = [{"name": "elf", "containerPort": contract.WIRE_PORT}]
+        container["readinessProbe"] = {
+            "tcpSocket": {"port": contract.READY_PORT},
+            "periodSeconds": 1,
+            "failureThreshold": 3,
+        }
+    return container
+
+
+def merge(base: Any, overlay: Any) -> Any:
+    """`overlay` laid over `base`, neither changed: objects by key, lists of named objects by name.
+
+    Any other value of the overlay replaces the base's; null in the overlay removes a key.
+    """
+    if isinstance(base, Mapping) and isinstance(overlay, Mapping):
+        out = dict(base)
+        for key, value in overlay.items():
+            if value is None:
+                out.pop(key, None)
+            else:
+                out[key] = merge(base[key], value) if key in base else value
+        return out
+    if _named(base) and _named(overlay):
+        own = {item["name"]: item for item in base}
+        laid = {item["name"]: merge(own.get(item["name"], {}), item) for item in overlay}
+        return list({**own, **laid}.values())
+    return overlay
+
+
+def _named(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, Mapping) and "name" in v for v in value)

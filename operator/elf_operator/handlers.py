@@ -1,0 +1,135 @@
+"""kopf handlers and the work queue. Handlers only wake the loop; what they were told is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+import kopf
+
+from elf_operator import kube, names
+from elf_operator.builders import Defaults
+from elf_operator.reconcile import Cluster, reconcile
+from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION
+
+_log = logging.getLogger(__name__)
+RESYNC_SECONDS = 60.0
+LONGEST_BACKOFF = 30.0
+Key = tuple[str, str]
+"""(namespace, name) of a job."""
+
+
+class Endless:
+    """Backoffs that never end and can be iterated again: an outage is waited out, however long it takes."""
+
+    def __iter__(self) -> Iterator[float]:
+        pause = 0.25
+        while True:
+            yield pause * random.uniform(0.75, 1.25)
+            pause = min(2 * pause, 10.0)
+
+
+class Queue:
+    """One worker a job. Wakes that come while it works are one more pass, not many."""
+
+    def __init__(self, cluster: Cluster, defaults: Defaults) -> None:
+        self._cluster = cluster
+        self._defaults = defaults
+        self._wakes: dict[Key, asyncio.Event] = {}
+        self._workers: dict[Key, asyncio.Task[None]] = {}
+
+    def wake(self, key: Key) -> None:
+        """Look at this job soon."""
+        if key not in self._workers:
+            self._wakes[key] = asyncio.Event()
+            self._workers[key] = asyncio.get_running_loop().create_task(self._work(key))
+        self._wakes[key].set()
+
+    def forget(self, key: Key) -> None:
+        """The job is gone; its objects go by their owner references."""
+        if worker := self._workers.pop(key, None):
+            worker.cancel()
+        self._wakes.pop(key, None)
+
+    async def close(self) -> None:
+        """Stop all workers."""
+        workers = list(self._workers.values())
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _work(self, key: Key) -> None:
+        failures = 0
+        pause: float | None = RESYNC_SECONDS
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wakes[key].wait()
+            self._wakes[key].clear()
+            try:
+                after = await reconcile(self._cluster, *key, self._defaults, time.time)
+                failures = 0
+                pause = min(RESYNC_SECONDS, after) if after is not None else RESYNC_SECONDS
+            except (kube.ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                failures += 1
+                pause = min(LONGEST_BACKOFF, 0.25 * 2**failures) * random.uniform(0.75, 1.25)
+                _log.warning("%s/%s: %s; again in %.1f s", *key, brief(error), pause)
+            except Exception:
+                failures += 1
+                pause = min(LONGEST_BACKOFF, 2.0**failures)
+                _log.exception("%s/%s: the plan failed; again in %.1f s", *key, pause)
+
+
+def brief(error: Exception) -> str:
+    """An API error on one line."""
+    if isinstance(error, kube.ApiError):
+        return f"HTTP {error.status} {error.reason}: {str(error.body)[:300]}"
+    return f"{type(error).__name__} {error}"
+
+
+def registry(defaults: Defaults) -> kopf.OperatorRegistry:
+    """The handlers: start, stop, and a wake for every event of a job or of one of its pods."""
+    made = kopf.OperatorRegistry()
+
+    @kopf.on.startup(registry=made)
+    async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
+        configure(settings)
+        memo.stack = contextlib.AsyncExitStack()
+        api = await memo.stack.enter_async_context(kube.connect())
+        memo.queue = Queue(kube.KubeCluster(api), defaults)
+        memo.stack.push_async_callback(memo.queue.close)
+
+    @kopf.on.cleanup(registry=made)
+    async def stop(memo: kopf.Memo, **_: Any) -> None:
+        await memo.stack.aclose()
+
+    @kopf.on.event(API_GROUP, API_VERSION, API_PLURAL, registry=made)
+    async def job_changed(type: str, namespace: str, name: str, memo: kopf.Memo, **_: Any) -> None:
+        if type == "DELETED":
+            memo.queue.forget((namespace, name))
+        else:
+            memo.queue.wake((namespace, name))
+
+    @kopf.on.event("v1", "pods", labels={names.LABEL_JOB: kopf.PRESENT}, registry=made)
+    async def pod_changed(namespace: str, labels: kopf.Labels, memo: kopf.Memo, **_: Any) -> None:
+        memo.queue.wake((namespace, labels[names.LABEL_JOB]))
+
+    return made
+
+
+def configure(settings: kopf.OperatorSettings) -> None:
+    """Only our own pods are watched, nothing of ours is written onto objects, and outages are waited out."""
+    settings.posting.enabled = False
+    settings.networking.error_backoffs = Endless()
+    settings.networking.request_timeout = 20
+    settings.watching.server_timeout = 120
+    settings.watching.client_timeout = 150
+    settings.watching.label_selectors["v1", "pods"] = names.LABEL_JOB
+    settings.queueing.worker_limit = 200
+    settings.scanning.disabled = True

@@ -1,0 +1,109 @@
+"""What the operator sees of one job, taken from a fresh look at the world. Data only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from elf_operator import names
+from elf_operator.spec import Job
+from elf_worker.contract import Role, Wiring
+
+
+@dataclass(frozen=True)
+class Pod:
+    """What decisions need of a pod. Times are seconds since the epoch."""
+
+    name: str
+    uid: str
+    role: Role
+    index: int
+    incarnation: int
+    phase: str = "Pending"
+    ready: bool = False
+    deleting: bool = False
+    created: float = 0.0
+    node: str = ""
+    reason: str = ""
+    """`status.reason`, such as Evicted."""
+    message: str = ""
+    waiting: str = ""
+    """Why the container is waiting, such as ImagePullBackOff."""
+    waiting_message: str = ""
+    exit_code: int | None = None
+    exit_reason: str = ""
+    """Why the container ended, such as OOMKilled."""
+    exit_message: str = ""
+    restarts: int = 0
+    unschedulable: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Its containers have ended and will not start again."""
+        return self.phase in ("Failed", "Succeeded")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One job and what exists of it."""
+
+    job: Job
+    pods: tuple[Pod, ...] = ()
+    wiring: Wiring | None = None
+    status: Mapping[str, Any] = field(default_factory=dict)
+    """The job's whole status as last written, `training` included."""
+    service: Mapping[str, Any] | None = None
+    """The NPDC's Service, if it exists."""
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """What the NPDC reports."""
+        return self.status.get("training") or {}
+
+    def of(self, role: Role) -> tuple[Pod, ...]:
+        """Pods of one role."""
+        return tuple(pod for pod in self.pods if pod.role is role)
+
+
+def parse_pod(body: Mapping[str, Any]) -> Pod | None:
+    """From the API's JSON; None for a pod that lacks our labels."""
+    meta, status = body["metadata"], body.get("status") or {}
+    labels = meta.get("labels") or {}
+    try:
+        role = Role(labels[names.LABEL_ROLE])
+        index, incarnation = int(labels[names.LABEL_INDEX]), int(labels[names.LABEL_INCARNATION])
+    except (KeyError, ValueError):
+        return None
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    scheduled = conditions.get("PodScheduled", {})
+    container: Mapping[str, Any] = next(iter(status.get("containerStatuses") or ()), {})
+    state = container.get("state") or {}
+    waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
+    return Pod(
+        name=meta["name"],
+        uid=meta["uid"],
+        role=role,
+        index=index,
+        incarnation=incarnation,
+        phase=status.get("phase", "Pending"),
+        ready=conditions.get("Ready", {}).get("status") == "True",
+        deleting=bool(meta.get("deletionTimestamp")),
+        created=parse_time(meta.get("creationTimestamp")),
+        node=(body.get("spec") or {}).get("nodeName", ""),
+        reason=status.get("reason", ""),
+        message=status.get("message", ""),
+        waiting=waiting.get("reason", ""),
+        waiting_message=waiting.get("message", ""),
+        exit_code=ended.get("exitCode"),
+        exit_reason=ended.get("reason", ""),
+        exit_message=(ended.get("message") or "").strip(),
+        restarts=container.get("restartCount", 0),
+        unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else "",
+    )
+
+
+def parse_time(text: str | None) -> float:
+    """RFC 3339 to seconds since the epoch; 0 for None."""
+    return datetime.fromisoformat(text).timestamp() if text else 0.0

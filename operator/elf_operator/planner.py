@@ -1,0 +1,451 @@
+"""What to do about one job: a pure function from what is seen to what shall be done.
+
+The same plan serves the cluster and local mode. It is made from a fresh observation each time and remembers
+nothing: what must outlive the operator stands in the wiring (incarnations, fencing tokens, assignment) and
+in the status (histories).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from elf_operator import builders, names, spec, status, verdicts
+from elf_operator.builders import Defaults, Manifest
+from elf_operator.observation import Observation, Pod
+from elf_operator.rebalance import rebalance
+from elf_operator.spec import Spec
+from elf_operator.status import Condition, Counts, Replacement
+from elf_operator.verdicts import Surroundings, Verdict
+from elf_worker.contract import Phase, Role, Slot, Wiring
+
+FIRST_START_SECONDS = 60.0
+"""How long homes wait for an MDC that starts for the first time before others take them."""
+GOODBYE_SECONDS = 15.0
+"""How long pods may take to leave by themselves once the job has ended."""
+
+
+@dataclass(frozen=True)
+class Create:
+    """Create a pod; that it exists already is as good."""
+
+    manifest: Manifest
+    reason: str
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Delete this very pod, not a later one of the same name."""
+
+    name: str
+    uid: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a person would want to read in `kubectl describe`."""
+
+    type: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """To be done in this order: `apply` (fences before anything else), `delete` and `create`, `status`."""
+
+    status: Mapping[str, Any]
+    apply: tuple[Manifest, ...] = ()
+    delete: tuple[Delete, ...] = ()
+    remove: tuple[tuple[str, str], ...] = ()
+    """(kind, name) of other objects to delete."""
+    create: tuple[Create, ...] = ()
+    events: tuple[Event, ...] = ()
+    again_after: float | None = None
+    """Look again after so many seconds even if nothing happens."""
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to do but, perhaps, to write the status."""
+        return not (self.apply or self.delete or self.create or self.remove)
+
+
+def plan(seen: Observation, now: float, defaults: Defaults) -> Plan:
+    """What to do about this job at `now` (seconds since the epoch)."""
+    if ended := _ended(seen):
+        return _wind_up(seen, now, ended)
+    if problems := _problems(seen):
+        failed = Condition("Failed", True, "InvalidSpec", "; ".join(problems))
+        return _wind_up(seen, now, failed)
+    assert seen.job.spec is not None
+    if seen.job.spec.suspend:
+        return _suspend(seen, seen.job.spec, now)
+    return _Running(seen, seen.job.spec, now, defaults).plan()
+
+
+# -- ended, broken, suspended -----------------------------------------------------------------------------
+
+
+def _ended(seen: Observation) -> Condition | None:
+    """How the job ended: as decided before, or as the NPDC says now."""
+    for kind in ("Complete", "Failed"):
+        held = status.holds(seen.status, kind)
+        if held and held["reason"] != "InvalidSpec":
+            return Condition(kind, True, held["reason"], held["message"])
+        if held and seen.training.get("phase") == Phase.FAILED:
+            return Condition(kind, True, held["reason"], held["message"])  # the NPDC found the spec wanting
+    message = str(seen.training.get("message", ""))
+    match seen.training.get("phase"):
+        case Phase.COMPLETE:
+            return Condition("Complete", True, "Trained", message)
+        case Phase.FAILED:
+            return Condition("Failed", True, str(seen.training.get("reason", "TaskFailed")), message)
+    return None
+
+
+def _problems(seen: Observation) -> list[str]:
+    if seen.job.spec is None:
+        return list(seen.job.errors)
+    if seen.wiring is None:
+        return []
+    changed = spec.changed_fields(seen.wiring.recipe, seen.job.recipe)
+    return [f"{path}: cannot change once the job has started; make a new job" for path in changed]
+
+
+def _wind_up(seen: Observation, now: float, end: Condition) -> Plan:
+    """Pods leave by themselves; what is still there later is helped. Of a job that never got going, nothing
+    stays."""
+    state = end.type
+    ended_at = status.parse_time(seen.status.get("completionTime")) or now
+    stillborn = state == "Failed" and not seen.training.get("round")
+    late = now >= ended_at + GOODBYE_SECONDS
+    doomed = [p for p in seen.pods if not p.deleting and (stillborn or (late and not p.over))]
+    delete = tuple(Delete(p.name, p.uid, f"the job is {state}: {end.reason}") for p in doomed)
+    waits = any(not p.over for p in seen.pods)
+    remove = tuple(_leftovers(seen)) if stillborn else ()
+    old = seen.status
+    events = ()
+    if not status.holds(old, state):
+        events = (Event("Normal" if state == "Complete" else "Warning", end.reason, end.message),)
+    replaced = _replaced_counts(seen)
+    counts = replace(_desired(seen.job.spec), mdcs_replaced=replaced[0], npdc_replaced=replaced[1])
+    new = status.build(seen, now, state, _final(end), counts, status.previous_replacements(seen))
+    return Plan(
+        status=new,
+        delete=delete,
+        remove=remove,
+        events=events,
+        again_after=GOODBYE_SECONDS if waits and not late else None,
+    )
+
+
+def _leftovers(seen: Observation) -> Iterator[tuple[str, str]]:
+    if seen.wiring is not None:
+        yield "ConfigMap", names.wiring(seen.job.name)
+    if seen.service is not None:
+        for kind in ("Service", "RoleBinding", "Role", "ServiceAccount"):
+            yield kind, names.npdc(seen.job.name)
+
+
+def _final(end: Condition) -> list[Condition]:
+    complete = end.type == "Complete"
+    return [
+        Condition("Ready", False, end.reason, "the job has ended"),
+        Condition("Degraded", False, end.reason, "the job has ended"),
+        Condition("Suspended", False, end.reason, "the job has ended"),
+        end if complete else Condition("Complete", False, end.reason, end.message),
+        end if not complete else Condition("Failed", False, end.reason, end.message),
+    ]
+
+
+def _suspend(seen: Observation, spec: Spec, now: float) -> Plan:
+    """No pods; every slot is fenced, so nothing that lingers can act for the job."""
+    delete = tuple(Delete(p.name, p.uid, "the job is suspended") for p in seen.pods if not p.deleting)
+    apply: tuple[Manifest, ...] = ()
+    if seen.wiring is not None:
+        fenced = {i: _vacate(slot) for i, slot in seen.wiring.mdcs.items()}
+        apply = _rewired(seen, replace(seen.wiring, npdc=_vacate(seen.wiring.npdc), mdcs=fenced))
+    message = _resume_message(seen, spec)
+    conditions = [
+        Condition("Ready", False, "Suspended", message),
+        Condition("Degraded", False, "Suspended", message),
+        Condition("Suspended", True, "Suspended", message),
+        Condition("Complete", False, "Suspended", message),
+        Condition("Failed", False, "Suspended", message),
+    ]
+    replaced = _replaced_counts(seen)
+    counts = replace(_desired(spec), mdcs_replaced=replaced[0], npdc_replaced=replaced[1])
+    new = status.build(
+        seen, now, "Suspended", conditions, counts, status.previous_replacements(seen)
+    )
+    events = () if status.holds(seen.status, "Suspended") else (Event("Normal", "Suspended", message),)
+    return Plan(status=new, apply=apply, delete=delete, events=events)
+
+
+def _resume_message(seen: Observation, spec: Spec) -> str:
+    if not seen.training.get("round"):
+        return "not started yet"
+    if spec.volume_claim:
+        every = spec.checkpoint_every
+        return f"resuming goes on from the newest checkpoint on {spec.volume_claim} (one every {every} rounds)"
+    return "there is no checkpoint volume: resuming starts over from round 0 and ends with the same bits"
+
+
+def _vacate(slot: Slot) -> Slot:
+    """Nobody may act for the slot; the next pod will be a new incarnation."""
+    if not slot.uid:
+        return replace(slot, homes=frozenset())
+    return replace(slot, incarnation=slot.incarnation + 1, uid="", homes=frozenset())
+
+
+def _rewired(seen: Observation, wiring: Wiring) -> tuple[Manifest, ...]:
+    """The ConfigMap, if this wiring says anything new."""
+    if seen.wiring is not None:
+        if replace(wiring, version=seen.wiring.version) == seen.wiring:
+            return ()
+        wiring = replace(wiring, version=seen.wiring.version + 1)
+    return (builders.wiring_map(seen.job, wiring),)
+
+
+def _replaced_counts(seen: Observation) -> tuple[int, int]:
+    if seen.wiring is None:
+        old = seen.status
+        mdcs = (old.get("miniDataCenters") or {}).get("replaced", 0)
+        return mdcs, (old.get("northPole") or {}).get("replaced", 0)
+    return sum(s.replaced for s in seen.wiring.mdcs.values()), seen.wiring.npdc.replaced
+
+
+def _desired(spec: Spec | None) -> Counts:
+    return Counts(homes_desired=spec.homes, mdcs_desired=spec.mdcs) if spec else Counts()
+
+
+# -- running ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A slot after this plan: the pod that fills it, or a pod to be created for it."""
+
+    role: Role
+    index: int
+    slot: Slot
+    pod: Pod | None = None
+    verdict: Verdict | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.pod is not None and self.pod.ready
+
+
+class _Running:
+    """The plan of a job that should train."""
+
+    def __init__(self, seen: Observation, spec: Spec, now: float, defaults: Defaults) -> None:
+        self.seen, self.spec, self.now, self.defaults = seen, spec, now, defaults
+        unreachable = seen.training.get("unreachable") or ()
+        self.around = Surroundings(unreachable=frozenset(str(u["uid"]) for u in unreachable))
+        self.delete: list[Delete] = []
+        self.create: list[Create] = []
+        self.events: list[Event] = []
+        self.history = status.previous_replacements(seen)
+        self.problems: list[Verdict] = []
+
+    def plan(self) -> Plan:
+        old = self.seen.wiring or Wiring(recipe=self.seen.job.recipe)
+        npdc = self._fill(Role.NPDC, 0, old.npdc if self.seen.wiring else None)
+        mdcs = [self._fill(Role.MDC, i, old.mdcs.get(i)) for i in range(self.spec.mdcs)]
+        spent = sum(place.slot.replaced for place in (npdc, *mdcs))
+        if spent > self.spec.max_replacements:
+            return self._exhausted(spent)
+        self._delete_strays(npdc, mdcs)
+        homes_ready, homes_failed = self._fill_homes()
+        wiring = Wiring(old.version, npdc.slot, self._assigned(old, mdcs), old.recipe)
+        self._note_recoveries(npdc, mdcs)
+        counts = Counts(
+            homes_desired=self.spec.homes,
+            homes_ready=homes_ready,
+            homes_failed=homes_failed,
+            mdcs_desired=self.spec.mdcs,
+            mdcs_ready=sum(place.ready for place in mdcs),
+            mdcs_replaced=sum(place.slot.replaced for place in mdcs),
+            npdc_ready=npdc.ready,
+            npdc_replaced=npdc.slot.replaced,
+        )
+        return Plan(
+            status=self._status(counts, wiring),
+            apply=(*self._npdc_objects(npdc), *_rewired(self.seen, wiring)),
+            delete=tuple(self.delete),
+            create=tuple(self.create),
+            events=tuple(self.events),
+            again_after=self._again(mdcs),
+        )
+
+    # -- data centers -------------------------------------------------------------------------------------
+
+    def _fill(self, role: Role, index: int, slot: Slot | None) -> _Place:
+        """Who fills this slot: the pod that is there and well, or a new one."""
+        pods = [p for p in self.seen.of(role) if p.index == index]
+        floor = slot.incarnation if slot else 0
+        newest = max(pods, key=lambda p: p.incarnation, default=None)
+        if newest is None or newest.incarnation < floor:
+            if slot is None or not slot.uid:  # its pod has not been seen yet
+                return self._launch(role, index, slot or Slot(0), "first start")
+            gone = Verdict("PodGone", f"{names.pod(self.seen.job.name, role, index, floor)} is gone", True)
+            return self._replace(role, index, slot, gone, pod=None)
+        slot = replace(slot or Slot(0), incarnation=newest.incarnation, uid=newest.uid)
+        verdict = verdicts.judge(newest, self.around)
+        if verdict is not None and verdict.replace:
+            return self._replace(role, index, slot, verdict, newest)
+        if verdict is not None:
+            self.problems.append(verdict)
+        return _Place(role, index, slot, newest, verdict)
+
+    def _replace(self, role: Role, index: int, slot: Slot, verdict: Verdict, pod: Pod | None) -> _Place:
+        job = self.seen.job.name
+        name = names.pod(job, role, index, slot.incarnation)
+        if pod is not None and not pod.deleting:
+            self.delete.append(Delete(pod.name, pod.uid, verdict.message))
+        self.history.append(Replacement(name, verdict.reason, verdict.message, self.now))
+        successor = replace(
+            slot, incarnation=slot.incarnation + 1, uid="", homes=frozenset(), replaced=slot.replaced + 1
+        )
+        said = f"{verdict.message}; replaced by {names.pod(job, role, index, successor.incarnation)}"
+        self.events.append(Event("Warning", verdict.reason, said))
+        return self._launch(role, index, successor, verdict.message)
+
+    def _launch(self, role: Role, index: int, slot: Slot, reason: str) -> _Place:
+        manifest = builders.pod(self.seen.job, self.spec, self.defaults, role, index, slot.incarnation)
+        self.create.append(Create(manifest, reason))
+        return _Place(role, index, replace(slot, uid="", homes=frozenset()))
+
+    def _delete_strays(self, npdc: _Place, mdcs: list[_Place]) -> None:
+        """Pods that fill no slot: earlier incarnations, and slots that are not wanted any more."""
+        current = {p.pod.uid for p in (npdc, *mdcs) if p.pod is not None}
+        doomed = {d.uid for d in self.delete}
+        for pod in self.seen.pods:
+            if pod.role is Role.HOME or pod.deleting or pod.uid in current or pod.uid in doomed:
+                continue
+            self.delete.append(Delete(pod.name, pod.uid, "fills no slot of the job"))
+
+    # -- homes --------------------------------------------------------------------------------------------
+
+    def _fill_homes(self) -> tuple[int, int]:
+        """Create what is missing; what has ended goes first, its name is needed. (ready, failed) homes."""
+        pods = {p.index: p for p in self.seen.of(Role.HOME)}
+        ready = failed = 0
+        for index in range(self.spec.home_pods):
+            size = min(self.spec.per_pod, self.spec.homes - index * self.spec.per_pod)
+            pod = pods.pop(index, None)
+            if pod is None:
+                manifest = builders.pod(self.seen.job, self.spec, self.defaults, Role.HOME, index, 0)
+                self.create.append(Create(manifest, "home is missing"))
+                continue
+            ready += size * pod.ready
+            verdict = verdicts.judge(pod, self.around)
+            if pod.over and not pod.deleting:
+                self.delete.append(Delete(pod.name, pod.uid, verdict.message if verdict else "it has ended"))
+            if verdict is not None:
+                failed += size
+                self.problems.append(verdict)
+        for pod in pods.values():
+            if not pod.deleting:
+                self.delete.append(Delete(pod.name, pod.uid, "holds no home of the job"))
+        return ready, failed
+
+    # -- wiring -------------------------------------------------------------------------------------------
+
+    def _assigned(self, old: Wiring, mdcs: list[_Place]) -> dict[int, Slot]:
+        """The slots with their homes: balanced over the MDCs that serve or are about to for the first time."""
+        current: dict[int, frozenset[int]] = {}
+        for place in mdcs:
+            before = old.mdcs.get(place.index)
+            if before is not None and place.slot.uid and before.uid == place.slot.uid:
+                current[place.index] = before.homes
+        eligible = [p.index for p in mdcs if self._eligible(p, current.get(p.index, frozenset()))]
+        if not eligible:
+            eligible = [p.index for p in mdcs if p.pod is not None and p.verdict is None]
+        homes = rebalance(current, eligible, self.spec.homes)
+        slots = {p.index: replace(p.slot, homes=homes.get(p.index, frozenset())) for p in mdcs}
+        retired = {i: s for i, s in old.mdcs.items() if i >= self.spec.mdcs}
+        return slots | {i: replace(_vacate(s), replaced=s.replaced) for i, s in retired.items()}
+
+    def _eligible(self, place: _Place, homes: frozenset[int]) -> bool:
+        if place.pod is None or place.verdict is not None:
+            return False
+        first = place.slot.replaced == 0 and self.now - place.pod.created < FIRST_START_SECONDS
+        return place.pod.ready or bool(homes) or first
+
+    def _npdc_objects(self, npdc: _Place) -> list[Manifest]:
+        """What the NPDC needs before its pod: an account, an address that leads to this incarnation."""
+        job = self.seen.job
+        service = builders.npdc_service(job, npdc.slot.incarnation)
+        seen = ((self.seen.service or {}).get("spec") or {}).get("selector")
+        starting = npdc.pod is None
+        out = builders.npdc_account(job) if starting or self.seen.service is None else []
+        return out + ([service] if seen != service["spec"]["selector"] else [])
+
+    # -- status -------------------------------------------------------------------------------------------
+
+    def _note_recoveries(self, npdc: _Place, mdcs: list[_Place]) -> None:
+        """A replacement is over when its slot serves again."""
+        serving = {names.pod(self.seen.job.name, p.role, p.index, p.slot.incarnation): p for p in (npdc, *mdcs)}
+        stems = {name.rpartition("-")[0] for name, place in serving.items() if place.ready}
+        self.history = [
+            status.recovered(entry, self.now)
+            if entry.recovery_seconds is None and entry.pod.rpartition("-")[0] in stems
+            else entry
+            for entry in self.history
+        ]
+
+    def _status(self, counts: Counts, wiring: Wiring) -> dict[str, Any]:
+        missing = list(self._missing(counts))
+        started = bool(self.seen.training.get("round")) or self.seen.training.get("phase") == Phase.TRAINING
+        ready = not missing and started
+        problem = self.problems[0] if self.problems else None
+        reason = problem.reason if problem else ("AllServing" if ready else "Starting")
+        message = "; ".join([*([problem.message] if problem else []), *missing]) or "every pod serves"
+        degraded = bool(missing or problem) and started
+        if degraded and problem is None:
+            reason = "Replacing"
+        state = "Degraded" if degraded else ("Running" if ready else "Pending")
+        conditions = [
+            Condition("Ready", ready, reason, message),
+            Condition("Degraded", degraded, reason if degraded else "AsExpected", message),
+            Condition("Suspended", False, "NotSuspended", "spec.suspend is false"),
+            Condition("Complete", False, "InProgress", "training goes on"),
+            Condition("Failed", False, "InProgress", "training goes on"),
+        ]
+        assignments = [
+            {"mdc": i, "incarnation": s.incarnation, "homes": len(s.homes)}
+            for i, s in sorted(wiring.mdcs.items())
+            if i < self.spec.mdcs
+        ]
+        return status.build(self.seen, self.now, state, conditions, counts, self.history, assignments)
+
+    def _missing(self, counts: Counts) -> Iterator[str]:
+        if not counts.npdc_ready:
+            yield "the NPDC does not serve yet"
+        if counts.mdcs_ready < counts.mdcs_desired:
+            yield f"{counts.mdcs_ready} of {counts.mdcs_desired} MDCs serve"
+        if counts.homes_ready < counts.homes_desired:
+            yield f"{counts.homes_ready} of {counts.homes_desired} homes are ready"
+
+    def _again(self, mdcs: list[_Place]) -> float | None:
+        """When time alone will change the plan: an MDC's first start takes too long."""
+        waits = [
+            place.pod.created + FIRST_START_SECONDS - self.now
+            for place in mdcs
+            if place.pod is not None and not place.pod.ready
+        ]
+        return max(1.0, min(waits)) if waits and min(waits) > 0 else None
+
+    def _exhausted(self, spent: int) -> Plan:
+        allowed = self.spec.max_replacements
+        last = self.history[-1]
+        message = (
+            f"data centers were replaced {spent} times, spec.failurePolicy.maxReplacements is {allowed}; "
+            f"the last: {last.message}"
+        )
+        return _wind_up(self.seen, self.now, Condition("Failed", True, "ReplacementsExhausted", message))

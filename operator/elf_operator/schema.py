@@ -1,0 +1,115 @@
+"""Checks a spec against the CRD's own schema, and fills in its defaults.
+
+The API server does the same, but not everywhere: an old one drops rules, and `elf run` has none. One
+schema serves all, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jsonschema
+import yaml
+
+Schema = Mapping[str, Any]
+
+
+@functools.cache
+def crd() -> dict[str, Any]:
+    """The CustomResourceDefinition: inside an installed package, or in a source tree's `manifests`."""
+    here = pathlib.Path(__file__).resolve()
+    packaged = here.with_name("crd.yaml")
+    path = packaged if packaged.exists() else here.parents[2] / "manifests" / "crd.yaml"
+    return dict(yaml.safe_load(path.read_text()))
+
+
+@functools.cache
+def spec_schema() -> dict[str, Any]:
+    """The OpenAPI v3 schema of `spec`."""
+    root = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return dict(root["properties"]["spec"])
+
+
+@functools.cache
+def _validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(_close(spec_schema()))
+
+
+def defaulted(value: Any, schema: Schema | None = None) -> Any:
+    """A copy of `value` with the schema's defaults filled in, as the API server does it."""
+    schema = spec_schema() if schema is None else schema
+    if isinstance(value, Mapping) and "properties" in schema:
+        out = dict(value)
+        for name, sub in schema["properties"].items():
+            if name not in out and "default" in sub:
+                out[name] = sub["default"]
+            if name in out:
+                out[name] = defaulted(out[name], sub)
+        return out
+    return value
+
+
+def errors(spec: Any) -> list[str]:
+    """What is wrong with a spec, one sentence a field, each beginning with the field's path."""
+    if not isinstance(spec, Mapping):
+        return ["spec: an object is expected"]
+    found = sorted(_validator().iter_errors(spec), key=lambda e: list(map(str, e.absolute_path)))
+    return [sentence for error in found for sentence in _sentences(error)]
+
+
+def _close(schema: Any) -> Any:
+    """The schema with unknown fields refused where the API server would drop them."""
+    if isinstance(schema, Mapping):
+        out = {k: _close(v) for k, v in schema.items()}
+        keeps = schema.get("x-kubernetes-preserve-unknown-fields") or "additionalProperties" in schema
+        if schema.get("type") == "object" and "properties" in schema and not keeps:
+            out["additionalProperties"] = False
+        return out
+    return [_close(s) for s in schema] if isinstance(schema, list) else schema
+
+
+def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
+    path = ".".join(["spec", *map(str, error.absolute_path)])
+    match error.validator:
+        case "additionalProperties":
+            known = sorted(error.schema["properties"])
+            for name in sorted(set(error.instance) - set(known)):
+                near = difflib.get_close_matches(str(name), known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+                yield f"{path}.{name}: no such field; {hint}"
+        case "required":
+            for name in error.validator_value:
+                if name not in error.instance:
+                    yield f"{path}.{name}: is required"
+        case "minimum":
+            yield f"{path}: is {error.instance}, at least {error.validator_value} is needed"
+        case "maximum":
+            yield f"{path}: is {error.instance}, at most {error.validator_value} is allowed"
+        case "type":
+            yield f"{path}: is {error.instance!r}, {_article(error.validator_value)} is expected"
+        case "anyOf":
+            yield f'{path}: is {error.instance!r}, a count (12) or a percentage from "1%" to "100%" is expected'
+        case "pattern":
+            yield f"{path}: {error.instance!r} is malformed; {_example(path, str(error.validator_value))}"
+        case _:
+            yield f"{path}: {error.message}"
+
+
+def _article(kind: object) -> str:
+    return f"an {kind}" if str(kind)[0] in "aeiou" else f"a {kind}"
+
+
+_EXAMPLES = {
+    "spec.task.entrypoint": "`module:Class` is expected, such as elf_worker.tasks.digits:Digits",
+    "spec.target.atLeast": 'a decimal number as a string is expected, such as "0.95"',
+    "spec.optimizer.name": "the name of a class of torch.optim is expected, such as Adam",
+    "spec.northPole.checkpoint.volumeClaim": "the name of a PersistentVolumeClaim is expected",
+}
+
+
+def _example(path: str, pattern: str) -> str:
+    return _EXAMPLES.get(path, f"it must match {pattern}")

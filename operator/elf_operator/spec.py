@@ -1,0 +1,166 @@
+"""A job as typed values, and the rules across fields that a schema cannot say."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from elf_operator import names, schema
+
+RECIPE = ("task", "seed", "rounds", "target", "evaluateEvery", "optimizer", "round")
+"""Fields that decide which bits come out: they may not change once the job has started."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A valid, defaulted spec. Field names follow the resource's."""
+
+    suspend: bool
+    image: str | None
+    entrypoint: str
+    task_args: Mapping[str, Any]
+    seed: int
+    rounds: int
+    target_metric: str | None
+    target_at_least: float | None
+    evaluate_every: int
+    optimizer: str
+    optimizer_args: Mapping[str, Any]
+    quorum: int
+    deadline_seconds: int
+    homes: int
+    per_pod: int
+    home_template: Mapping[str, Any]
+    mdcs: int
+    mdc_template: Mapping[str, Any]
+    npdc_template: Mapping[str, Any]
+    checkpoint_every: int
+    volume_claim: str | None
+    mdc_timeout_seconds: int
+    max_replacements: int
+
+    @property
+    def home_pods(self) -> int:
+        """Pods that hold all homes."""
+        return math.ceil(self.homes / self.per_pod)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One ElfTrainingJob. `spec` is None exactly when there are `errors`."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    spec: Spec | None
+    errors: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """The defaulted fields named in RECIPE, and homes' replicas and perPod."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse_job(body: Mapping[str, Any]) -> Job:
+    """From the resource's JSON. Never raises for a bad spec: it says so in `errors`."""
+    meta = body.get("metadata") or {}
+    raw = body.get("spec")
+    spec = schema.defaulted(raw if raw is not None else {})
+    found = _name_errors(str(meta.get("name", ""))) + schema.errors(spec)
+    found = found or _rule_errors(spec)
+    return Job(
+        name=meta.get("name", ""),
+        namespace=meta.get("namespace", "default"),
+        uid=meta.get("uid", ""),
+        generation=meta.get("generation", 0),
+        spec=None if found else _typed(spec),
+        errors=tuple(found),
+        recipe={} if found else _recipe(spec),
+        labels=meta.get("labels") or {},
+    )
+
+
+def changed_fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Fields of the recipe that differ, as `spec.…` paths."""
+    return [f"spec.{key}" for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+
+
+def _recipe(spec: Mapping[str, Any]) -> dict[str, Any]:
+    recipe = {key: spec[key] for key in RECIPE if key in spec}
+    recipe["homes.replicas"] = spec["homes"]["replicas"]
+    recipe["homes.perPod"] = spec["homes"]["perPod"]
+    return dict(json.loads(json.dumps(recipe)))
+
+
+def _name_errors(name: str) -> list[str]:
+    if len(name) > names.MAX_JOB_NAME:
+        return [f"metadata.name: has {len(name)} characters, at most {names.MAX_JOB_NAME} are allowed"]
+    return [] if name else ["metadata.name: is required"]
+
+
+def _rule_errors(spec: Mapping[str, Any]) -> list[str]:
+    homes, mdcs = spec["homes"]["replicas"], spec["miniDataCenters"]["replicas"]
+    quorum, per_pod = spec["round"]["quorum"], spec["homes"]["perPod"]
+    found = []
+    if mdcs > homes:
+        found.append(
+            f"spec.miniDataCenters.replicas: is {mdcs}, at most spec.homes.replicas ({homes}) is allowed: "
+            "an MDC without a home has nothing to add up"
+        )
+    if isinstance(quorum, int) and quorum > homes:
+        found.append(f"spec.round.quorum: is {quorum}, at most spec.homes.replicas ({homes}) is allowed")
+    if per_pod > homes:
+        found.append(f"spec.homes.perPod: is {per_pod}, at most spec.homes.replicas ({homes}) is allowed")
+    return found
+
+
+def _typed(spec: Mapping[str, Any]) -> Spec:
+    target = spec.get("target") or {}
+    homes = spec["homes"]["replicas"]
+    return Spec(
+        suspend=spec["suspend"],
+        image=spec.get("image"),
+        entrypoint=spec["task"]["entrypoint"],
+        task_args=spec["task"]["args"],
+        seed=spec["seed"],
+        rounds=spec["rounds"],
+        target_metric=target.get("metric"),
+        target_at_least=float(target["atLeast"]) if target else None,
+        evaluate_every=spec["evaluateEvery"],
+        optimizer=spec["optimizer"]["name"],
+        optimizer_args={k: _number(v) for k, v in spec["optimizer"]["args"].items()},
+        quorum=count_of(spec["round"]["quorum"], homes),
+        deadline_seconds=spec["round"]["deadlineSeconds"],
+        homes=homes,
+        per_pod=spec["homes"]["perPod"],
+        home_template=spec["homes"]["template"],
+        mdcs=spec["miniDataCenters"]["replicas"],
+        mdc_template=spec["miniDataCenters"]["template"],
+        npdc_template=spec["northPole"]["template"],
+        checkpoint_every=spec["northPole"]["checkpoint"]["everyRounds"],
+        volume_claim=spec["northPole"]["checkpoint"].get("volumeClaim"),
+        mdc_timeout_seconds=spec["failurePolicy"]["mdcTimeoutSeconds"],
+        max_replacements=spec["failurePolicy"]["maxReplacements"],
+    )
+
+
+def count_of(quorum: int | str, homes: int) -> int:
+    """A quorum as a count: percentages are rounded up."""
+    if isinstance(quorum, int):
+        return quorum
+    return math.ceil(int(quorum.rstrip("%")) * homes / 100)
+
+
+def _number(value: Any) -> Any:
+    """Numbers written as strings, also inside lists, as numbers; everything else as it is."""
+    if isinstance(value, list):
+        return [_number(v) for v in value]
+    if isinstance(value, str):
+        for kind in (int, float):
+            try:
+                return kind(value)
+            except ValueError:
+                continue
+    return value

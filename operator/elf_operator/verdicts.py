@@ -1,0 +1,115 @@
+"""What is wrong with a pod: ordered checks, the first that applies speaks.
+
+Each returns a reason in CamelCase and a sentence; both go into conditions, events and logs unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from elf_operator.observation import Pod
+
+PULL_REASONS = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
+)
+CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why a pod is not well. `replace`: a new pod would help; otherwise a person must."""
+
+    reason: str
+    message: str
+    replace: bool
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What others say of the pods."""
+
+    unreachable: frozenset[str] = frozenset()
+    """UIDs of MDC pods from which the NPDC hears nothing."""
+
+
+Check = Callable[[Pod, Surroundings], Verdict | None]
+
+
+def judge(pod: Pod, around: Surroundings) -> Verdict | None:
+    """The first check that applies, or None for a pod that is well or on its way."""
+    return next((verdict for check in CHECKS if (verdict := check(pod, around)) is not None), None)
+
+
+def _deleting(pod: Pod, _: Surroundings) -> Verdict | None:
+    return Verdict("BeingDeleted", f"{pod.name} is being deleted", True) if pod.deleting else None
+
+
+def _evicted(pod: Pod, _: Surroundings) -> Verdict | None:
+    if pod.phase != "Failed" or not pod.reason:
+        return None
+    return Verdict(pod.reason, f"{pod.name}: {pod.message or pod.reason}", True)
+
+
+def _out_of_memory(pod: Pod, _: Surroundings) -> Verdict | None:
+    if pod.exit_reason != "OOMKilled":
+        return None
+    return Verdict("OOMKilled", f"{pod.name} was killed for using more memory than its limit", True)
+
+
+def _failed(pod: Pod, _: Surroundings) -> Verdict | None:
+    if pod.phase != "Failed":
+        return None
+    last = f": {pod.exit_message.splitlines()[-1][:300]}" if pod.exit_message else ""
+    code = pod.exit_code if pod.exit_code is not None else "unknown"
+    return Verdict("ContainerFailed", f"{pod.name} ended with exit code {code}{last}", True)
+
+
+def _left(pod: Pod, _: Surroundings) -> Verdict | None:
+    if pod.phase != "Succeeded":
+        return None
+    return Verdict("LeftEarly", f"{pod.name} ended before the job did", True)
+
+
+def _crash_looping(pod: Pod, _: Surroundings) -> Verdict | None:
+    if pod.waiting != "CrashLoopBackOff":
+        return None
+    return Verdict("CrashLooping", f"{pod.name} has crashed {pod.restarts} times", True)
+
+
+def _not_pullable(pod: Pod, _: Surroundings) -> Verdict | None:
+    if pod.waiting not in PULL_REASONS:
+        return None
+    return Verdict("ImageNotPullable", f"{pod.name}: {pod.waiting_message or pod.waiting}", False)
+
+
+def _misconfigured(pod: Pod, _: Surroundings) -> Verdict | None:
+    if pod.waiting not in CONFIG_REASONS:
+        return None
+    return Verdict("ContainerNotCreated", f"{pod.name}: {pod.waiting_message or pod.waiting}", False)
+
+
+def _unschedulable(pod: Pod, _: Surroundings) -> Verdict | None:
+    if not pod.unschedulable:
+        return None
+    return Verdict("Unschedulable", f"{pod.name}: {pod.unschedulable}", False)
+
+
+def _unreachable(pod: Pod, around: Surroundings) -> Verdict | None:
+    if pod.uid not in around.unreachable or not pod.ready:
+        return None
+    return Verdict("Unreachable", f"{pod.name} runs, but the NPDC hears nothing from it", True)
+
+
+CHECKS: tuple[Check, ...] = (
+    _out_of_memory,
+    _evicted,
+    _failed,
+    _left,
+    _deleting,
+    _crash_looping,
+    _not_pullable,
+    _misconfigured,
+    _unschedulable,
+    _unreachable,
+)

@@ -1,0 +1,310 @@
+"""The MDC: takes the gradients of its homes, adds them up exactly, and sends one sum to the NPDC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from elf_worker.aggregation import ids
+from elf_worker.aggregation.effects import Close, Dial, Effect, LinkId, Payload, Send, Serve, Stop
+from elf_worker.aggregation.redial import Redial
+from elf_worker.aggregation.tally import Tally
+from elf_worker.contract import WIRE_VERSION
+from elf_worker.exact import NotSummableError
+from elf_worker.messages import (
+    Accepted,
+    Assign,
+    Copy,
+    Failed,
+    Fetch,
+    Finish,
+    Flush,
+    Hello,
+    Keep,
+    Message,
+    Moved,
+    Offer,
+    Refused,
+    Register,
+    Rejected,
+    Stamp,
+    Turned,
+    Want,
+    Welcome,
+    Work,
+)
+
+PARK_SECONDS = 1.0
+"""How long a home that is not (yet) ours may wait: its Hello can overtake the NPDC's Assign."""
+
+
+@dataclass
+class _Child:
+    homes: int = 0
+    stamp: Stamp | None = None
+    """The newest model this connection has been sent or said it has."""
+    parked_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who this MDC is. `uid` is its fencing token, `address` is where homes reach it."""
+
+    job: str
+    index: int
+    incarnation: int
+    uid: str
+    address: str
+
+
+class DataCenter:
+    """One incarnation of one MDC.
+
+    Invariant: a home is in at most one of `settled` (known to the NPDC), the tally in flight, and the tally
+    being filled. Whenever that is in doubt both tallies are thrown away and the homes, which keep their
+    vectors until the next round, are asked again.
+    """
+
+    def __init__(self, identity: Identity, npdc: str) -> None:
+        self._me = identity
+        self._npdc = npdc
+        self._next_link = 0
+        self._up: LinkId | None = None
+        self._welcomed = False
+        self._serving = False
+        self._redial = Redial()
+        self._children: dict[LinkId, _Child] = {}
+        self._epoch = -1
+        self.stamp: Stamp | None = None
+        self._weights: Payload = None
+        self.homes = 0
+        self._assigned_settled: tuple[Stamp | None, int] = (None, 0)
+        self.settled = 0
+        self._tally = Tally(0)
+        self._flying: Tally | None = None
+        self._flying_link: LinkId | None = None
+        """The connection it was sent on: another one has to carry it again."""
+        self._eager = False
+        self._copy: tuple[int, Stamp, Payload] | None = None
+        self.refused: dict[str, int] = {}
+        """Refused offers by reason."""
+
+    # -- events -------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> list[Effect]:
+        """Time has passed: dial the NPDC if there is no connection, send away homes parked too long."""
+        out: list[Effect] = []
+        if self._up is None and self._redial.due(now):
+            self._up, self._next_link = self._next_link, self._next_link + 1
+            out.append(Dial(self._up, self._npdc))
+        for link, child in self._children.items():
+            strangers = child.homes & ~self.homes
+            if strangers and now - child.parked_at > PARK_SECONDS:
+                child.homes &= ~strangers
+                out.append(Send(link, Moved(ids.to_wire(strangers))))
+        return out
+
+    def opened(self, link: LinkId, now: float) -> list[Effect]:
+        """A connection is there: ours to the NPDC, or one from a pod of homes."""
+        if link != self._up:
+            self._children[link] = _Child()
+            return []
+        holds = self._copy and (self._copy[0], self._copy[1])
+        me = self._me
+        register = Register(WIRE_VERSION, me.job, me.index, me.incarnation, me.uid, me.address, holds)
+        return [Send(link, register)]
+
+    def closed(self, link: LinkId, now: float) -> list[Effect]:
+        """A connection is gone, or could not be made."""
+        if link == self._up:
+            self._up = None
+            self._welcomed = False
+            self._redial.failed(now)
+        self._children.pop(link, None)
+        return []
+
+    def received(self, link: LinkId, message: Message, payload: Payload, now: float) -> list[Effect]:
+        """A message has come. Unexpected ones are ignored: their sender is confused or of another time."""
+        if link == self._up:
+            return self._from_npdc(link, message, payload, now)
+        child = self._children.get(link)
+        if child is None:
+            return []
+        match message:
+            case Hello():
+                return self._hello(link, child, message, now)
+            case Offer():
+                return self._offer(link, child, message, payload)
+            case Failed():
+                return self._failed(child, message)
+        return []
+
+    def _from_npdc(self, link: LinkId, message: Message, payload: Payload, now: float) -> list[Effect]:
+        match message:
+            case Welcome():
+                return self._welcome(message)
+            case Turned(final=True):
+                return [Close(link), Stop(message.reason, message.message)]
+            case Assign():
+                return self._assign(message)
+            case Work():
+                return self._work(message, payload)
+            case Accepted():
+                return self._accepted(message)
+            case Rejected():
+                return self._rejected(message)
+            case Flush() if message.stamp == self.stamp:
+                self._eager = True
+                return self._maybe_submit()
+            case Keep():
+                self._copy = (message.epoch, message.stamp, payload)
+            case Fetch() if self._copy is not None:
+                epoch, stamp, kept = self._copy
+                return [Send(link, Copy(epoch, stamp), kept)]
+            case Finish():
+                goodbye: list[Effect] = [Send(child, message) for child in self._children]
+                return [*goodbye, Stop(message.outcome, message.message)]
+        return []
+
+    # -- the NPDC's word ----------------------------------------------------------------------------------
+
+    def _welcome(self, message: Welcome) -> list[Effect]:
+        self._welcomed = True
+        self._redial.succeeded()
+        self._epoch = message.epoch
+        first, self._serving = not self._serving, True
+        return [Serve()] if first else []
+
+    def _assign(self, message: Assign) -> list[Effect]:
+        """New homes, or a first word after reconnecting: settle what is in flight against `settled`."""
+        homes = ids.from_wire(message.homes)
+        gone, self.homes = self.homes & ~homes, homes
+        self._assigned_settled = (message.stamp, ids.from_wire(message.settled))
+        out: list[Effect] = []
+        for link, child in self._children.items():
+            if lost := child.homes & gone:
+                child.homes &= ~lost
+                out.append(Send(link, Moved(ids.to_wire(lost))))
+        if message.stamp == self.stamp:
+            out += self._reconcile(self._assigned_settled[1])
+            out += self._serve_children()
+        return out
+
+    def _reconcile(self, settled: int) -> list[Effect]:
+        self.settled = settled
+        flying = self._flying
+        if flying is not None and not flying.settled & ~settled:
+            self._flying = flying = None
+        unsure = (flying.settled if flying else 0) | self._tally.settled
+        if unsure & settled or unsure & ~self.homes:
+            return self._start_over()
+        lost = flying is not None and self._flying_link != self._up
+        again = self._launch(flying) if flying is not None and lost else []
+        return again + self._maybe_submit()
+
+    def _work(self, message: Work, payload: Payload) -> list[Effect]:
+        """New weights: pass them down, and begin to count for them."""
+        self._epoch = message.epoch
+        if message.stamp != self.stamp:
+            self.stamp = message.stamp
+            self._weights = payload
+            self._tally = Tally(memoryview(payload).nbytes // 4 + 1)
+            self._flying = None
+            self._eager = False
+            stamp, settled = self._assigned_settled
+            self.settled = settled if stamp == message.stamp else 0
+        return self._serve_children()
+
+    def _accepted(self, message: Accepted) -> list[Effect]:
+        if self._flying is None or message.stamp != self.stamp:
+            return []
+        self.settled |= ids.from_wire(message.members)
+        self._flying = None
+        return self._maybe_submit()
+
+    def _rejected(self, message: Rejected) -> list[Effect]:
+        if message.stamp != self.stamp:
+            return []
+        self.settled = ids.from_wire(message.settled)
+        return self._start_over()
+
+    # -- the homes' word ----------------------------------------------------------------------------------
+
+    def _hello(self, link: LinkId, child: _Child, message: Hello, now: float) -> list[Effect]:
+        if message.version != WIRE_VERSION or message.job != self._me.job:
+            why = f"this is job {self._me.job}, wire version {WIRE_VERSION}"
+            return [Send(link, Turned("WrongJob", why, final=True)), Close(link)]
+        child.homes |= ids.from_wire(message.homes)
+        child.stamp = message.stamp
+        child.parked_at = now
+        return self._serve_child(link, child)
+
+    def _serve_children(self) -> list[Effect]:
+        out: list[Effect] = []
+        for link, child in self._children.items():
+            out += self._serve_child(link, child)
+        return out
+
+    def _serve_child(self, link: LinkId, child: _Child) -> list[Effect]:
+        """Bring one connection up to date: weights if it lacks them, else a reminder of what is missing."""
+        ours = child.homes & self.homes
+        if not ours or self.stamp is None:
+            return []
+        if child.stamp != self.stamp:
+            child.stamp = self.stamp
+            return [Send(link, Work(self._epoch, self.stamp), self._weights)]
+        wanted = ours & ~self._counted()
+        return [Send(link, Want(self.stamp, ids.to_wire(wanted)))] if wanted else []
+
+    def _offer(self, link: LinkId, child: _Child, message: Offer, payload: Payload) -> list[Effect]:
+        home = 1 << message.home if message.home >= 0 else 0
+        if not home & child.homes & self.homes:
+            return self._refuse(link, message, "NotMine", f"home {message.home} is not served here")
+        if message.stamp != self.stamp:
+            return self._refuse(link, message, "StaleRound", f"the round is {self.stamp}")
+        if home & self._counted():
+            return []
+        try:
+            self._tally.add(message.home, message.weight, payload)
+        except NotSummableError as error:
+            self._tally.fail(message.home, error.reason, str(error))
+            return self._refuse(link, message, error.reason, str(error)) + self._maybe_submit()
+        return self._maybe_submit()
+
+    def _failed(self, child: _Child, message: Failed) -> list[Effect]:
+        home = 1 << message.home if message.home >= 0 else 0
+        if message.stamp != self.stamp or not home & child.homes & self.homes & ~self._counted():
+            return []
+        self._tally.fail(message.home, message.reason, message.message)
+        return self._maybe_submit()
+
+    def _refuse(self, link: LinkId, message: Offer, reason: str, why: str) -> list[Effect]:
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+        return [Send(link, Refused(message.home, message.stamp, reason, why))]
+
+    # -- counting -----------------------------------------------------------------------------------------
+
+    def _counted(self) -> int:
+        return self.settled | self._tally.settled | (self._flying.settled if self._flying else 0)
+
+    def _maybe_submit(self) -> list[Effect]:
+        """Send the tally up when it is complete; with the deadline past, whenever there is something in it."""
+        tally = self._tally
+        ready = self._welcomed and self._flying is None and tally.settled
+        if not ready or (self.homes & ~self._counted() and not self._eager):
+            return []
+        self._flying, self._tally = tally, Tally(tally.total.size)
+        return self._launch(tally)
+
+    def _launch(self, tally: Tally) -> list[Effect]:
+        assert self._up is not None and self.stamp is not None
+        self._flying_link = self._up
+        message, payload = tally.submit(self.stamp)
+        return [Send(self._up, message, payload)]
+
+    def _start_over(self) -> list[Effect]:
+        """Forget both tallies and ask the homes again for what is not settled."""
+        self._tally = Tally(self._tally.total.size)
+        self._flying = None
+        return self._serve_children()
+
+

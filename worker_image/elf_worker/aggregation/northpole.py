@@ -1,0 +1,453 @@
+"""The NPDC: follows the wiring, counts every home once, and publishes the next weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from elf_worker.aggregation import ids
+from elf_worker.aggregation.effects import (
+    Close,
+    Effect,
+    Initialise,
+    LinkId,
+    Payload,
+    Restore,
+    Send,
+    Step,
+    Stop,
+)
+from elf_worker.aggregation.tally import Tally
+from elf_worker.contract import WIRE_VERSION, Phase, Wiring
+from elf_worker.exact import NotSummableError
+from elf_worker.messages import (
+    Accepted,
+    Assign,
+    Copy,
+    Fetch,
+    Finish,
+    Flush,
+    Keep,
+    Locate,
+    Located,
+    Message,
+    Register,
+    Rejected,
+    Stamp,
+    Submit,
+    Turned,
+    Welcome,
+    Work,
+)
+
+KEEPERS = 2
+"""MDCs that hold a copy of the newest state."""
+GRACE_SECONDS = 1.0
+"""How long an MDC may be without a connection before it is reported: it may just be dialling again."""
+GOODBYE_SECONDS = 10.0
+"""How long the NPDC waits, when the job has ended, for its children to hear of it."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a round needs. `quorum` is a count of homes, times are seconds."""
+
+    job: str
+    homes: int
+    quorum: int
+    deadline: float
+    silence: float
+    epoch: int
+    """Incarnation of this NPDC."""
+    checkpoint_round: int = -1
+    """Rounds in the newest checkpoint on the volume; -1 without one."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """State after `stamp.round` rounds. `weights` is float32 bytes, `copy` is opaque to the protocol."""
+
+    stamp: Stamp
+    weights: Payload
+    copy: Payload
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A registered, current MDC."""
+
+    link: LinkId
+    uid: str
+    address: str
+    holds: tuple[int, Stamp] | None
+
+
+@dataclass
+class RoundLog:
+    """What became of one round, for reports."""
+
+    round: int
+    seconds: float
+    counted: int
+    failed: int
+    missing: list[int]
+    by_mdc: dict[int, int]
+    reasons: dict[str, int]
+
+
+@dataclass
+class _Round:
+    started: float
+    tally: Tally
+    by_mdc: dict[int, int] = field(default_factory=dict)
+    flushed: bool = False
+    stepping: bool = False
+
+
+class NorthPole:
+    """One incarnation of the NPDC.
+
+    Invariants: a Submit is taken whole or not at all, only from the pod the wiring names for its slot, only
+    for the current stamp, only with members that this slot serves and that are not settled yet. So every
+    home is counted at most once in a round, whatever was repeated, delayed or said by the dead.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.phase = Phase.STARTING
+        self.wiring: Wiring | None = None
+        self._served: dict[int, tuple[str, int]] = {}
+        """Slot → (uid, homes in effect). Planned moves wait for the next round; see `_place`."""
+        self._members: dict[int, _Member] = {}
+        self._waiting: dict[LinkId, Register] = {}
+        """MDCs that registered before the wiring spoke of them."""
+        self._locating: dict[LinkId, int] = {}
+        self._missing_since: dict[tuple[int, str], float] = {}
+        self._snapshot: Snapshot | None = None
+        self._round: _Round | None = None
+        self._started: float | None = None
+        self._recover_by = 0.0
+        self._fetching: LinkId | None = None
+        self._loading = False
+        self.finish: Finish | None = None
+        """How the job ended, once it has."""
+        self._leave_at = 0.0
+        self.refused: dict[str, int] = {}
+        """Refused Submits and Registers by reason."""
+        self.last_round: RoundLog | None = None
+
+    # -- what the shell reports ---------------------------------------------------------------------------
+
+    @property
+    def round(self) -> int:
+        """Rounds done so far."""
+        return self._snapshot.stamp.round if self._snapshot else 0
+
+    def unreachable(self, now: float) -> list[tuple[int, int, str]]:
+        """(index, incarnation, uid) of current MDCs that have had no connection for too long."""
+        if self.wiring is None or self.finish is not None:
+            return []
+        return [
+            (index, slot.incarnation, slot.uid)
+            for index, slot in sorted(self.wiring.mdcs.items())
+            if slot.uid and now >= self._missing_since.get((index, slot.uid), now) + GRACE_SECONDS
+        ]
+
+    def serving(self) -> dict[int, int]:
+        """Homes in effect for each MDC that is connected."""
+        return {i: self._served.get(i, ("", 0))[1].bit_count() for i in self._members}
+
+    # -- events -------------------------------------------------------------------------------------------
+
+    def rewire(self, wiring: Wiring, now: float) -> list[Effect]:
+        """The operator has spoken: fence who is replaced, admit who is new, move homes."""
+        if self.wiring is not None and wiring.version < self.wiring.version:
+            return []
+        self.wiring = wiring
+        out: list[Effect] = []
+        if wiring.npdc.incarnation > self.rules.epoch:
+            return [Stop("Fenced", f"incarnation {wiring.npdc.incarnation} has taken over")]
+        for index, member in list(self._members.items()):
+            if index not in wiring.mdcs or wiring.mdcs[index].uid != member.uid:
+                out += self._turn(member.link, "Fenced", "this incarnation has been replaced")
+                del self._members[index]
+        self._watch_for_missing(now)
+        out += self._place(boundary=self._round is None)
+        for link, register in list(self._waiting.items()):
+            out += self._admit(link, register, now)
+        if self._started is None:
+            self._started = now
+            self._recover_by = now + 2 * self.rules.silence
+        return out + self._recover(now) + self._answer_locating()
+
+    def opened(self, link: LinkId, now: float) -> list[Effect]:
+        """A child has connected; it says who it is."""
+        return []
+
+    def closed(self, link: LinkId, now: float) -> list[Effect]:
+        """A child is gone, or silent for so long that its connection was closed."""
+        self._waiting.pop(link, None)
+        self._locating.pop(link, None)
+        for index, member in list(self._members.items()):
+            if member.link == link:
+                del self._members[index]
+                self._missing_since[index, member.uid] = now
+        if link == self._fetching:
+            self._fetching = None
+        return self._recover(now) + self._keep() + self._maybe_leave(now)
+
+    def tick(self, now: float) -> list[Effect]:
+        """Time has passed: deadlines of the round, of recovery, of the farewell."""
+        return self._recover(now) + self._maybe_close(now) + self._maybe_leave(now)
+
+    def received(self, link: LinkId, message: Message, payload: Payload, now: float) -> list[Effect]:
+        """A message has come. Unexpected ones are ignored."""
+        match message:
+            case Register():
+                return self._register(link, message, now)
+            case Locate():
+                return self._locate(link, message)
+            case Submit():
+                return self._submit(link, message, payload, now)
+            case Copy() if link == self._fetching and self._snapshot is None:
+                self._fetching, self._loading = None, True
+                return [Restore(payload)]
+        return []
+
+    def ready(self, snapshot: Snapshot, now: float, finish: Finish | None = None) -> list[Effect]:
+        """The shell has initialised, restored or stepped the model: publish it, or end the job."""
+        self._snapshot = snapshot
+        if finish is not None:
+            return self.end(finish, now)
+        self.phase = Phase.TRAINING
+        size = memoryview(snapshot.weights).nbytes // 4 + 1
+        self._round = _Round(started=now, tally=Tally(size))
+        out = self._place(boundary=True)
+        for index in sorted(self._members):
+            out += self._publish(index)
+        return out + self._keep(everyone=True) + self._answer_locating()
+
+    def restore_failed(self, now: float) -> list[Effect]:
+        """The copy was of no use: do without copies."""
+        self._loading = False
+        self._recover_by = now
+        for index, member in self._members.items():
+            self._members[index] = _Member(member.link, member.uid, member.address, None)
+        return self._recover(now)
+
+    def end(self, finish: Finish, now: float) -> list[Effect]:
+        """The job has ended, well or not: tell everybody, leave when they are gone."""
+        self.phase = Phase.COMPLETE if finish.outcome == Phase.COMPLETE else Phase.FAILED
+        self.finish = finish
+        self._round = None
+        self._leave_at = now + GOODBYE_SECONDS
+        links = [m.link for m in self._members.values()] + list(self._locating)
+        return [*(Send(link, finish) for link in links), *self._maybe_leave(now)]
+
+    # -- children -----------------------------------------------------------------------------------------
+
+    def _register(self, link: LinkId, message: Register, now: float) -> list[Effect]:
+        if message.version != WIRE_VERSION or message.job != self.rules.job:
+            return self._turn(link, "WrongJob", f"this is {self.rules.job}, wire version {WIRE_VERSION}")
+        return self._admit(link, message, now)
+
+    def _admit(self, link: LinkId, message: Register, now: float) -> list[Effect]:
+        self._waiting.pop(link, None)
+        if self.finish is not None:
+            return [Send(link, self.finish)]
+        slot = self.wiring.mdcs.get(message.index) if self.wiring else None
+        if self.wiring is None or slot is None or slot.incarnation < message.incarnation:
+            self._waiting[link] = message  # created before the wiring that will name it
+            return []
+        if slot.uid != message.uid:
+            if slot.incarnation == message.incarnation and not slot.uid:
+                self._waiting[link] = message
+                return []
+            return self._turn(link, "Fenced", f"incarnation {slot.incarnation} is current")
+        out: list[Effect] = []
+        if message.index in self._members:  # the same pod dials again before the old connection is known dead
+            out.append(Close(self._members[message.index].link))
+        self._members[message.index] = _Member(link, message.uid, message.address, message.holds)
+        self._missing_since.pop((message.index, message.uid), None)
+        out.append(Send(link, Welcome(self.rules.epoch)))
+        out += self._place(boundary=self._round is None)
+        out += self._assign(message.index)
+        if self._round is not None:
+            out += self._publish(message.index)
+            out += self._keep()
+        return out + self._recover(now) + self._answer_locating()
+
+    def _turn(self, link: LinkId, reason: str, why: str) -> list[Effect]:
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+        return [Send(link, Turned(reason, why, final=True)), Close(link)]
+
+    def _locate(self, link: LinkId, message: Locate) -> list[Effect]:
+        if message.version != WIRE_VERSION or message.job != self.rules.job:
+            return self._turn(link, "WrongJob", f"this is {self.rules.job}, wire version {WIRE_VERSION}")
+        if self.finish is not None:
+            return [Send(link, self.finish)]
+        self._locating[link] = ids.from_wire(message.homes)
+        return self._answer_locating()
+
+    def _answer_locating(self) -> list[Effect]:
+        out: list[Effect] = []
+        for link, homes in list(self._locating.items()):
+            for index, member in self._members.items():
+                served = homes & self._served.get(index, ("", 0))[1]
+                if served:
+                    out.append(Send(link, Located(ids.to_wire(served), member.address)))
+                    homes &= ~served
+            self._locating[link] = homes
+            if not homes:
+                del self._locating[link]
+        return out
+
+    # -- who serves whom ----------------------------------------------------------------------------------
+
+    def _place(self, boundary: bool) -> list[Effect]:
+        """Bring the homes in effect up to the wiring.
+
+        Between rounds, everything; within one, a home stays with an MDC that is still current (its gradient
+        may be there already) and moves at once from one that is not, or from nowhere.
+        """
+        if self.wiring is None:
+            return []
+        before = self._served
+        wanted = {i: (slot.uid, ids.mask_of(slot.homes)) for i, slot in self.wiring.mdcs.items()}
+        if boundary:
+            self._served = wanted
+        else:
+            kept = {i: mask for i, (uid, mask) in before.items() if i in wanted and wanted[i][0] == uid and uid}
+            placed = 0
+            for mask in kept.values():
+                placed |= mask
+            self._served = {
+                i: (uid, kept.get(i, 0) | (mask & ~placed)) for i, (uid, mask) in wanted.items()
+            }
+        out: list[Effect] = []
+        for index in self._members:
+            if before.get(index) != self._served.get(index):
+                out += self._assign(index)
+        return out
+
+    def _assign(self, index: int) -> list[Effect]:
+        homes = self._served.get(index, ("", 0))[1]
+        settled = self._round.tally.settled if self._round else 0
+        stamp = self._snapshot.stamp if self._snapshot else None
+        return [Send(self._members[index].link, Assign(stamp, ids.to_wire(homes), ids.to_wire(settled)))]
+
+    def _watch_for_missing(self, now: float) -> None:
+        assert self.wiring is not None
+        connected = {(i, m.uid) for i, m in self._members.items()}
+        current = {(i, slot.uid) for i, slot in self.wiring.mdcs.items() if slot.uid}
+        self._missing_since = {k: t for k, t in self._missing_since.items() if k in current}
+        for key in current - connected:
+            self._missing_since.setdefault(key, now + self.rules.silence)
+
+    # -- rounds -------------------------------------------------------------------------------------------
+
+    def _publish(self, index: int) -> list[Effect]:
+        assert self._snapshot is not None
+        work = Work(self.rules.epoch, self._snapshot.stamp)
+        return [Send(self._members[index].link, work, self._snapshot.weights)]
+
+    def _submit(self, link: LinkId, message: Submit, payload: Payload, now: float) -> list[Effect]:
+        index = next((i for i, m in self._members.items() if m.link == link), None)
+        if index is None:
+            return self._turn(link, "Fenced", "not a current MDC of this job")
+        stamp = self._snapshot.stamp if self._snapshot else None
+        if self._round is None or self._round.stepping or message.stamp != stamp:
+            return self._reject(link, message, "StaleRound", f"rounds done: {self.round}")
+        members = ids.from_wire(message.members) | ids.from_wire(message.failed)
+        tally = self._round.tally
+        if members and not members & ~tally.settled:
+            return [Send(link, Accepted(message.stamp, ids.to_wire(members)))]  # said twice
+        if members & ~self._served[index][1]:
+            return self._reject(link, message, "NotYours", "homes that another MDC serves")
+        try:
+            tally.merge(message, payload)
+        except NotSummableError as error:
+            return self._reject(link, message, error.reason, str(error))
+        counted = ids.from_wire(message.members).bit_count()
+        self._round.by_mdc[index] = self._round.by_mdc.get(index, 0) + counted
+        accepted = Send(link, Accepted(message.stamp, ids.to_wire(members)))
+        return [accepted, *self._maybe_close(now)]
+
+    def _reject(self, link: LinkId, message: Submit, reason: str, why: str) -> list[Effect]:
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+        settled = self._round.tally.settled if self._round else 0
+        return [Send(link, Rejected(message.stamp, reason, why, ids.to_wire(settled)))]
+
+    def _maybe_close(self, now: float) -> list[Effect]:
+        """Step when everybody is settled, or when the deadline is past and the quorum is in."""
+        if self._round is None or self._round.stepping:
+            return []
+        tally, rules = self._round.tally, self.rules
+        failed = tally.failed.bit_count()
+        if rules.homes - failed < rules.quorum:
+            why = f"{failed} of {rules.homes} homes failed, the quorum is {rules.quorum}: {tally.sample}"
+            return self.end(Finish("QuorumImpossible", why), now)
+        late = now >= self._round.started + rules.deadline
+        everyone = tally.settled == ids.full(rules.homes)
+        if everyone or (late and tally.members.bit_count() >= rules.quorum):
+            return self._close(now)
+        if late and rules.quorum < rules.homes and not self._round.flushed:
+            self._round.flushed = True
+            assert self._snapshot is not None
+            return [Send(m.link, Flush(self._snapshot.stamp)) for m in self._members.values()]
+        return []
+
+    def _close(self, now: float) -> list[Effect]:
+        assert self._round is not None and self._snapshot is not None
+        tally = self._round.tally
+        self._round.stepping = True
+        self.last_round = RoundLog(
+            round=self._snapshot.stamp.round + 1,
+            seconds=now - self._round.started,
+            counted=tally.members.bit_count(),
+            failed=tally.failed.bit_count(),
+            missing=ids.ids_of(ids.full(self.rules.homes) & ~tally.members),
+            by_mdc=dict(sorted(self._round.by_mdc.items())),
+            reasons=dict(tally.reasons),
+        )
+        return [Step(self._snapshot.stamp, tally.total, tally.weight)]
+
+    # -- state that outlives this process -----------------------------------------------------------------
+
+    def _keep(self, everyone: bool = False) -> list[Effect]:
+        """Give the newest state to the keepers that lack it (`everyone`: it is new, all of them lack it)."""
+        if self._snapshot is None or self.finish is not None or self._round is None:
+            return []
+        mark = (self.rules.epoch, self._snapshot.stamp)
+        out: list[Effect] = []
+        for index in sorted(self._members)[:KEEPERS]:
+            member = self._members[index]
+            if everyone or member.holds != mark:
+                self._members[index] = _Member(member.link, member.uid, member.address, mark)
+                out.append(Send(member.link, Keep(*mark), self._snapshot.copy))
+        return out
+
+    def _recover(self, now: float) -> list[Effect]:
+        """Before the first round: take up the newest state there is, or begin."""
+        idle = self._snapshot is None and self._fetching is None and not self._loading and not self.finish
+        if not idle or self._started is None or self.wiring is None:
+            return []
+        self.phase = Phase.RECOVERING
+        expected = {i for i, slot in self.wiring.mdcs.items() if slot.uid}
+        complete = bool(expected) and expected <= set(self._members)
+        if self.rules.epoch > 0 and not complete and now < self._recover_by:
+            return []
+        held = [(m.holds, m.link) for m in self._members.values() if m.holds is not None]
+        if held:
+            (_, stamp), link = max(held)
+            if stamp.round > self.rules.checkpoint_round:
+                self._fetching = link
+                return [Send(link, Fetch())]
+        self._loading = True
+        return [Initialise()]
+
+    def _maybe_leave(self, now: float) -> list[Effect]:
+        if self.finish is None:
+            return []
+        if self._members and now < self._leave_at:
+            return []
+        return [Stop(self.finish.outcome, self.finish.message)]

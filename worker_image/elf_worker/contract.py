@@ -1,0 +1,207 @@
+"""What the operator and the worker agree on. Standard library only: both sides import it.
+
+Three things cross this border: the environment a pod is started with (`ENV_*`, `JobConfig`), the
+*wiring* by which the operator tells the NPDC which MDC incarnations are current and which homes each of
+them serves (`Wiring`), and the *progress* the NPDC reports back (plain JSON under `status.training`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+API_GROUP = "northpole.dev"
+API_VERSION = "v1alpha1"
+API_PLURAL = "elftrainingjobs"
+FIELD_MANAGER_NPDC = "elf-npdc"
+"""Owns `status.training`, and nothing else."""
+
+WIRE_VERSION = 1
+WIRE_PORT = 7733
+"""Port on which the NPDC and each MDC take connections from their children."""
+READY_PORT = 7734
+"""Port that accepts connections only while the data center can serve (for readiness probes)."""
+
+WIRING_KEY = "wiring.json"
+"""Key of the wiring inside the job's ConfigMap, and its file name in local mode."""
+CHECKPOINT_DIR = "/var/elf/checkpoint"
+"""Where a checkpoint volume is mounted in the NPDC's pod."""
+
+
+class Role(StrEnum):
+    """The three kinds of pods."""
+
+    NPDC = "npdc"
+    MDC = "mdc"
+    HOME = "home"
+
+
+ENV_JOB = "ELF_JOB"
+"""JSON of `JobConfig`."""
+ENV_UID = "ELF_POD_UID"
+"""The pod's UID: its fencing token. Two lives under one name differ in it."""
+ENV_ADDRESS = "ELF_POD_IP"
+"""The address this pod binds to and can be reached at."""
+ENV_INDEX = "ELF_INDEX"
+ENV_INCARNATION = "ELF_INCARNATION"
+ENV_NPDC = "ELF_NPDC"
+"""`host:port` of the NPDC's Service."""
+ENV_BOARD = "ELF_BOARD"
+"""Where the wiring is read and the progress written: `kube:NAMESPACE/JOB/CONFIGMAP` or `file:DIRECTORY`."""
+ENV_CHECKPOINT = "ELF_CHECKPOINT"
+"""Directory for durable checkpoints; absent when the job has no volume."""
+ENV_MODEL_OUT = "ELF_MODEL_OUT"
+"""File that receives the trained model as safetensors (optional)."""
+
+
+@dataclass(frozen=True)
+class JobConfig:
+    """The part of a job's spec that its pods need. Values are already validated and defaulted."""
+
+    job: str
+    uid: str
+    homes: int
+    per_pod: int
+    rounds: int
+    seed: int
+    entrypoint: str
+    task_args: dict[str, Any] = field(default_factory=dict)
+    optimizer: str = "Adam"
+    optimizer_args: dict[str, Any] = field(default_factory=dict)
+    evaluate_every: int = 5
+    target_metric: str | None = None
+    target_at_least: float | None = None
+    quorum: int = 1
+    """Homes that must be counted before a round may close, 1..homes."""
+    deadline_seconds: float = 30.0
+    checkpoint_every: int = 10
+    silence_seconds: float = 5.0
+    """A peer that says nothing for this long is taken for dead (failurePolicy.mdcTimeoutSeconds)."""
+
+    def to_json(self) -> str:
+        """The value of `ENV_JOB`: one line of JSON with sorted keys."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> JobConfig:
+        """Inverse of `to_json`."""
+        return cls(**json.loads(text))
+
+
+def format_ids(ids: Iterable[int]) -> str:
+    """Home ids as compact ranges: `{0,1,2,7}` is `"0-2,7"`."""
+    parts: list[str] = []
+    for low, high in _runs(sorted(set(ids))):
+        parts.append(str(low) if low == high else f"{low}-{high}")
+    return ",".join(parts)
+
+
+def parse_ids(text: str) -> frozenset[int]:
+    """Inverse of `format_ids`. Raises ValueError for anything else."""
+    ids: set[int] = set()
+    for part in filter(None, text.split(",")):
+        low, _, high = part.partition("-")
+        ids.update(range(int(low), int(high or low) + 1))
+    return frozenset(ids)
+
+
+def _runs(ids: list[int]) -> Iterator[tuple[int, int]]:
+    start = previous = None
+    for i in ids:
+        if start is None or previous is None:
+            start = previous = i
+        elif i == previous + 1:
+            previous = i
+        else:
+            yield start, previous
+            start = previous = i
+    if start is not None and previous is not None:
+        yield start, previous
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One data center's place in the tree, which outlives the pods that fill it.
+
+    `incarnation` counts the pods that have filled the slot. `uid` is the UID of the pod that may act for
+    it now; empty: nobody may (the last one is fenced and its successor is not there yet).
+    """
+
+    incarnation: int
+    uid: str = ""
+    homes: frozenset[int] = frozenset()
+    replaced: int = 0
+    """How many pods of this slot were replaced because of a fault (a resumed job is not a fault)."""
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Who is who, written by the operator alone. The NPDC follows it and never argues.
+
+    Law: the homes of `mdcs` are disjoint. A home in none of them waits.
+    """
+
+    version: int = 0
+    npdc: Slot = Slot(incarnation=0)
+    mdcs: Mapping[int, Slot] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """The fields of the spec that may not change once the job has started, as first seen."""
+
+    def to_json(self) -> str:
+        """One line of JSON with sorted keys, so equal wirings are equal texts."""
+        return json.dumps(
+            {
+                "version": self.version,
+                "npdc": _slot_to_data(self.npdc),
+                "mdcs": {str(i): _slot_to_data(s) for i, s in self.mdcs.items()},
+                "recipe": self.recipe,
+            },
+            sort_keys=True,
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Wiring:
+        """Inverse of `to_json`. Raises ValueError or KeyError for anything else."""
+        data = json.loads(text)
+        return cls(
+            version=int(data["version"]),
+            npdc=_slot_from_data(data["npdc"]),
+            mdcs={int(i): _slot_from_data(s) for i, s in data["mdcs"].items()},
+            recipe=data.get("recipe", {}),
+        )
+
+    def home_of(self) -> dict[int, int]:
+        """Which MDC index serves each home; homes that wait are absent."""
+        return {home: index for index, slot in self.mdcs.items() for home in slot.homes}
+
+
+def _slot_to_data(slot: Slot) -> dict[str, Any]:
+    return {
+        "incarnation": slot.incarnation,
+        "uid": slot.uid,
+        "homes": format_ids(slot.homes),
+        "replaced": slot.replaced,
+    }
+
+
+def _slot_from_data(data: Mapping[str, Any]) -> Slot:
+    return Slot(
+        incarnation=int(data["incarnation"]),
+        uid=str(data["uid"]),
+        homes=parse_ids(data["homes"]),
+        replaced=int(data.get("replaced", 0)),
+    )
+
+
+class Phase(StrEnum):
+    """`status.training.phase`: where the NPDC is."""
+
+    STARTING = "Starting"
+    RECOVERING = "Recovering"
+    TRAINING = "Training"
+    COMPLETE = "Complete"
+    FAILED = "Failed"

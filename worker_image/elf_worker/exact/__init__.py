@@ -1,0 +1,5 @@
+"""Exact sums: the same bits for any order, any tree, any split."""
+
+from elf_worker.exact.accumulator import ExactSum, NotSummableError
+
+__all__ = ["ExactSum", "NotSummableError"]

@@ -1,0 +1,204 @@
+"""A vector of fixed-point accumulators wide enough that adding float32 vectors never rounds.
+
+Each element is two int64 limbs, `high · 2^-30 + low · 2^-75`. A float32 `x` is split once, on its own,
+into two integers (so nothing depends on what it is added to), and integers add exactly, in any order:
+
+* exact for `x == 0` and `2^-52 <= |x| < 2^21`: a float32 has 24 significant bits, so its last bit is worth
+  at least `2^-75` there;
+* a smaller `x` is rounded to the nearest multiple of `2^-75`: an error of at most `2^-76`, the same in
+  every run;
+* a larger, infinite or NaN `x` is refused (`NotSummableError`) before anything is added;
+* the magnitudes of all contributions to one sum may add up to less than `2^32`; more is refused. The
+  bound is counted in integers (the ceiling of each contribution's largest magnitude), so it too is
+  independent of order.
+
+The split needs no convert instruction: adding `1.5 · 2^(52-s)` to a float64 rounds it to a multiple of
+`2^-s` and leaves the integer in the low bits of the pattern (the constant's bits are subtracted in
+bulk, at the latest every `_CARRY_EVERY` additions). It is the pre-rounding of Demmel and Nguyen,
+"Parallel Reproducible Summation" (2015), with a bin chosen once and for all.
+
+References: `tests/unit/test_exact.py` states these laws as properties.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+HIGH_BITS: Final = 30
+LOW_BITS: Final = 75
+LIMIT: Final = 2.0**21
+"""Magnitudes from here on are refused."""
+CAPACITY: Final = 2**32
+"""Largest sum of (ceilings of) magnitudes one accumulator takes."""
+
+_HIGH_MAGIC: Final = 1.5 * 2.0 ** (52 - HIGH_BITS)
+_LOW_MAGIC: Final = 1.5 * 2.0 ** (52 - LOW_BITS)
+_HIGH_PATTERN: Final = np.array([_HIGH_MAGIC]).view(np.int64)[0]
+_LOW_PATTERN: Final = np.array([_LOW_MAGIC]).view(np.int64)[0]
+_CARRY_EVERY: Final = 2**17  # |low| grows by at most 2^44 a time: 2^61 before it must be carried
+_CHUNK: Final = 1 << 16  # elements: the temporaries of one chunk stay in the cache
+_LIMB_RATIO: Final = LOW_BITS - HIGH_BITS
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+class NotSummableError(ValueError):
+    """A contribution that cannot be added exactly; the accumulator is unchanged."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        """CamelCase, for counters and conditions: NonFinite, OutOfRange, WrongSize, Overflow."""
+
+
+def largest_magnitude(values: Floats) -> float:
+    """`max |x|`; NaN if any element is."""
+    if values.size == 0:
+        return 0.0
+    low, high = values.min(), values.max()
+    return float(max(-low, high)) if low == low and high == high else float("nan")
+
+
+class ExactSum:
+    """The exact sum of float32 vectors of one size.
+
+    A commutative monoid: `ExactSum(n)` is the identity, `add` and `merge` commute and associate, and equal
+    multisets of contributions have equal `to_bytes()`.
+
+    Memory: 16 bytes per element, whatever the number of contributions.
+    """
+
+    __slots__ = ("_high", "_low", "_raw", "bound", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._high: Ints = np.zeros(size, np.int64)
+        self._low: Ints = np.zeros(size, np.int64)
+        self._raw = 0  # additions since the constants were last subtracted
+        self.bound = 0
+        """Sum of the ceilings of the contributions' largest magnitudes."""
+
+    def add(self, values: Floats) -> None:
+        """Add one float32 vector of shape `(size,)`.
+
+        Raises NotSummableError, and changes nothing, for another shape or dtype, NaN, infinity, a magnitude
+        of `2^21` or more, or when the capacity is spent.
+        """
+        if values.shape != (self.size,) or values.dtype != np.float32:
+            raise NotSummableError(
+                "WrongSize", f"{values.dtype}{list(values.shape)} where float32[{self.size}] is expected"
+            )
+        bound = self.bound + check_magnitude(largest_magnitude(values))
+        _check_capacity(bound)
+        with np.errstate(over="ignore"):
+            for start in range(0, self.size, _CHUNK):
+                part = slice(start, start + _CHUNK)
+                _fold(values[part], self._high[part], self._low[part])
+        self.bound = bound
+        self._raw += 1
+        if self._raw >= _CARRY_EVERY:
+            self._settle()
+
+    def merge(self, other: ExactSum) -> None:
+        """Add everything that was added to `other`, which keeps its value.
+
+        Raises NotSummableError, and changes nothing, for another size or when the capacity is spent.
+        """
+        if other.size != self.size:
+            raise NotSummableError("WrongSize", f"a sum of {other.size} where {self.size} is expected")
+        _check_capacity(self.bound + other.bound)
+        self._settle()
+        other._settle()
+        self._high += other._high
+        self._low += other._low
+        self.bound += other.bound
+        self._carry()
+
+    def mean(self, weight: float) -> Floats:
+        """The sum divided by `weight`, float32 of shape `(size,)`.
+
+        One rounding to float64 for the sum, one for the quotient, one to float32: within `2^-24 · (1 + 2^-27)`
+        of the exact quotient, relative, while the sum's magnitude is below `2^23`.
+        """
+        self._settle()
+        total = self._high * 2.0**-HIGH_BITS + self._low * 2.0**-LOW_BITS
+        return np.asarray(total / weight, dtype=np.float32)
+
+    def to_bytes(self) -> memoryview:
+        """Canonical bytes: all high limbs, then all low limbs, little-endian int64. Size `16 * size`."""
+        self._settle()
+        return memoryview(np.concatenate((self._high, self._low)).astype("<i8", copy=False)).cast("B")
+
+    @classmethod
+    def from_bytes(cls, size: int, payload: Any, bound: int) -> ExactSum:
+        """Inverse of `to_bytes`.
+
+        Raises NotSummableError when the payload has another size, when a low limb is not in canonical range,
+        or when a magnitude exceeds the declared `bound`, so that a false bound cannot hide an overflow.
+        """
+        limbs = np.frombuffer(payload, dtype="<i8")
+        if limbs.size != 2 * size:
+            raise NotSummableError("WrongSize", f"{limbs.size} limbs where {2 * size} are expected")
+        if not 0 <= bound < CAPACITY:
+            raise NotSummableError("Overflow", f"declared bound {bound} is outside 0..{CAPACITY - 1}")
+        result = cls(size)
+        result._high = limbs[:size].astype(np.int64)
+        result._low = limbs[size:].astype(np.int64)
+        if size and (_reach(result._low) > 2 ** (_LIMB_RATIO - 1) or _reach(result._high) > bound << HIGH_BITS):
+            raise NotSummableError("OutOfRange", "limbs outside the range that their bound allows")
+        result.bound = bound
+        return result
+
+    def _settle(self) -> None:
+        """Subtract the constants of raw additions and carry: the canonical form."""
+        if self._raw:
+            with np.errstate(over="ignore"):
+                self._high -= np.int64(_wrap(self._raw * int(_HIGH_PATTERN)))
+                self._low -= np.int64(_wrap(self._raw * int(_LOW_PATTERN)))
+            self._raw = 0
+        self._carry()
+
+    def _carry(self) -> None:
+        """Leave `|low| <= 2^44`; the value stays the same, and equal values get equal limbs."""
+        carry = (self._low + (1 << (_LIMB_RATIO - 1))) >> _LIMB_RATIO
+        if carry.any():
+            self._high += carry
+            self._low -= carry << _LIMB_RATIO
+
+
+def check_magnitude(largest: float) -> int:
+    """The ceiling of a contribution's largest magnitude. Raises NotSummableError if it cannot be summed."""
+    if largest != largest or largest == float("inf"):
+        raise NotSummableError("NonFinite", "the gradient holds NaN or infinity")
+    if largest >= LIMIT:
+        raise NotSummableError("OutOfRange", f"magnitude {largest:g} where less than {LIMIT:g} is expected")
+    return -int(-largest // 1)
+
+
+def _check_capacity(bound: int) -> None:
+    if bound >= CAPACITY:
+        raise NotSummableError("Overflow", f"magnitudes add up to {bound}, at most {CAPACITY - 1} fit")
+
+
+def _fold(values: Floats, high: Ints, low: Ints) -> None:
+    wide = values.astype(np.float64)
+    rounded = wide + _HIGH_MAGIC
+    high += rounded.view(np.int64)
+    rounded -= _HIGH_MAGIC
+    wide -= rounded
+    wide += _LOW_MAGIC
+    low += wide.view(np.int64)
+
+
+def _reach(limbs: Ints) -> int:
+    return max(-int(limbs.min()), int(limbs.max()))
+
+
+def _wrap(value: int) -> int:
+    """`value` modulo 2^64, as a signed 64-bit integer."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value

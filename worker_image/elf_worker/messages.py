@@ -1,0 +1,231 @@
+"""Everything that travels between home, MDC and NPDC. The codec is msgspec's MessagePack.
+
+A frame is one message and, for some, a payload: raw little-endian bytes that never pass through the codec
+(weights and gradients as float32, sums as `ExactSum.to_bytes`, state copies as the NPDC wrote them).
+Sets of homes travel as `elf_worker.aggregation.ids.to_wire`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+
+class Stamp(NamedTuple):
+    """Names one published model: the weights after `round` rounds, computed by NPDC incarnation `born`.
+
+    Equal stamps of one job mean equal weights, so a gradient computed for a stamp stays good for as long as
+    that stamp is current, whichever NPDC asks.
+    """
+
+    round: int
+    born: int
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
+    pass
+
+
+class Register(_Message, frozen=True):
+    """MDC → NPDC, first on a connection: who I am, where my homes can reach me, which state copy I hold."""
+
+    version: int
+    job: str
+    index: int
+    incarnation: int
+    uid: str
+    address: str
+    holds: tuple[int, Stamp] | None
+    """(epoch that wrote the copy, its stamp)."""
+
+
+class Welcome(_Message, frozen=True):
+    """NPDC → MDC: you are current. `epoch` is the NPDC's incarnation."""
+
+    epoch: int
+
+
+class Turned(_Message, frozen=True):
+    """Parent → child, last on a connection: I will not talk to you, and why. `final`: do not come back."""
+
+    reason: str
+    message: str
+    final: bool
+
+
+class Assign(_Message, frozen=True):
+    """NPDC → MDC: the homes you serve, and those of all homes that are settled in the round of `stamp`."""
+
+    stamp: Stamp | None
+    homes: bytes
+    settled: bytes
+
+
+class Work(_Message, frozen=True):
+    """Parent → child, payload the weights: compute this round."""
+
+    epoch: int
+    stamp: Stamp
+
+
+class Submit(_Message, frozen=True):
+    """MDC → NPDC, payload an exact sum: what these members add up to. `failed` homes have none in it."""
+
+    stamp: Stamp
+    members: bytes
+    failed: bytes
+    weight: int
+    bound: int
+    reasons: dict[str, int]
+    sample: str
+    """One failure in words, or empty."""
+
+
+class Accepted(_Message, frozen=True):
+    """NPDC → MDC: these members are settled; forget them."""
+
+    stamp: Stamp
+    members: bytes
+
+
+class Rejected(_Message, frozen=True):
+    """NPDC → MDC: nothing of that Submit was taken. `settled` says who needs no counting any more."""
+
+    stamp: Stamp
+    reason: str
+    message: str
+    settled: bytes
+
+
+class Flush(_Message, frozen=True):
+    """NPDC → MDC: the deadline is past; send what you have, and what still comes as it comes."""
+
+    stamp: Stamp
+
+
+class Keep(_Message, frozen=True):
+    """NPDC → MDC, payload a state copy: hold it for my successor."""
+
+    epoch: int
+    stamp: Stamp
+
+
+class Fetch(_Message, frozen=True):
+    """NPDC → MDC: give me the copy you hold."""
+
+
+class Copy(_Message, frozen=True):
+    """MDC → NPDC, payload the state copy."""
+
+    epoch: int
+    stamp: Stamp
+
+
+class Locate(_Message, frozen=True):
+    """Home → NPDC: which MDC serves these homes? Answered when there is one."""
+
+    version: int
+    job: str
+    homes: bytes
+
+
+class Located(_Message, frozen=True):
+    """NPDC → home: these homes belong to the MDC at `address`."""
+
+    homes: bytes
+    address: str
+
+
+class Hello(_Message, frozen=True):
+    """Home → MDC: these homes are here, and this is the newest model they have."""
+
+    version: int
+    job: str
+    homes: bytes
+    epoch: int
+    stamp: Stamp | None
+
+
+class Want(_Message, frozen=True):
+    """MDC → home: you have the weights; I lack the gradients of these homes."""
+
+    stamp: Stamp
+    homes: bytes
+
+
+class Offer(_Message, frozen=True):
+    """Home → MDC, payload the float32 vector: the gradient times the weight, then the loss times the weight."""
+
+    home: int
+    stamp: Stamp
+    weight: int
+
+
+class Failed(_Message, frozen=True):
+    """Home → MDC: this home has no gradient for this round, and why."""
+
+    home: int
+    stamp: Stamp
+    reason: str
+    message: str
+
+
+class Refused(_Message, frozen=True):
+    """MDC → home: that offer was not counted, and why."""
+
+    home: int
+    stamp: Stamp
+    reason: str
+    message: str
+
+
+class Moved(_Message, frozen=True):
+    """MDC → home: these homes are not mine; ask the NPDC."""
+
+    homes: bytes
+
+
+class Finish(_Message, frozen=True):
+    """Parent → child: the job has ended."""
+
+    outcome: str
+    message: str
+
+
+Message = (
+    Register
+    | Welcome
+    | Turned
+    | Assign
+    | Work
+    | Submit
+    | Accepted
+    | Rejected
+    | Flush
+    | Keep
+    | Fetch
+    | Copy
+    | Locate
+    | Located
+    | Hello
+    | Want
+    | Offer
+    | Failed
+    | Refused
+    | Moved
+    | Finish
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+def encode(message: Message) -> bytes:
+    """The message as MessagePack."""
+    return _encoder.encode(message)
+
+
+def decode(data: bytes | bytearray | memoryview) -> Message:
+    """Inverse of `encode`. Raises msgspec.DecodeError for anything else."""
+    return _decoder.decode(data)

@@ -1,0 +1,46 @@
+"""The environment of a pod, read once at the edge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from elf_worker import contract
+from elf_worker.contract import JobConfig
+
+
+class BadEnvironmentError(ValueError):
+    """A variable that the operator sets is missing or makes no sense."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What `elf_operator.builders` puts into every pod."""
+
+    job: JobConfig
+    uid: str
+    address: str
+    index: int
+    incarnation: int
+    npdc: str
+    board: str
+    checkpoint: str
+    model_out: str
+
+
+def read(environ: Mapping[str, str]) -> Environment:
+    """Raises BadEnvironmentError naming the variable that is missing."""
+    try:
+        return Environment(
+            job=JobConfig.from_json(environ[contract.ENV_JOB]),
+            uid=environ[contract.ENV_UID],
+            address=environ[contract.ENV_ADDRESS],
+            index=int(environ[contract.ENV_INDEX]),
+            incarnation=int(environ[contract.ENV_INCARNATION]),
+            npdc=environ.get(contract.ENV_NPDC, ""),
+            board=environ.get(contract.ENV_BOARD, ""),
+            checkpoint=environ.get(contract.ENV_CHECKPOINT, ""),
+            model_out=environ.get(contract.ENV_MODEL_OUT, ""),
+        )
+    except KeyError as error:
+        raise BadEnvironmentError(f"{error.args[0]} is not set: pods are started by the operator") from None

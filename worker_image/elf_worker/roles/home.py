@@ -1,0 +1,81 @@
+"""The process of a pod of homes: the protocol on the event loop, gradients in one thread beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from elf_worker.aggregation.effects import Compute, Effect, Stop
+from elf_worker.aggregation.household import Answer, Household
+from elf_worker.contract import JobConfig
+from elf_worker.roles.environment import Environment
+from elf_worker.roles.shell import Shell
+
+if TYPE_CHECKING:
+    from elf_worker.roles.computer import Computer
+
+_log = logging.getLogger(__name__)
+ATTEMPTS = 3
+RETRY_SECONDS = 0.5
+
+
+class HomeShell(Shell):
+    """The homes of one pod over TCP."""
+
+    def __init__(self, env: Environment) -> None:
+        self._config: JobConfig = env.job
+        first = env.index * env.job.per_pod
+        homes = range(first, min(first + env.job.per_pod, env.job.homes))
+        self._household = Household(env.job.uid, homes, env.npdc)
+        super().__init__(self._household, env.address, env.job.silence_seconds)
+        self._thread = ThreadPoolExecutor(1, "gradient")
+        self._computer: Computer | None = None
+
+    async def live(self) -> Stop:
+        """Compute until the job ends."""
+        self._thread.submit(self._make_computer)  # import torch while the MDC is being found
+        stop = await self.run()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        return stop
+
+    def perform_own(self, effect: Effect) -> None:
+        """Gradients are computed one after the other, in the thread."""
+        assert isinstance(effect, Compute)
+        self.spawn(self._compute(effect))
+
+    async def _compute(self, work: Compute) -> None:
+        loop = asyncio.get_running_loop()
+        pause = RETRY_SECONDS
+        for attempt in range(1, ATTEMPTS + 1):
+            if work.stamp != self._household.stamp:
+                return
+            try:
+                answer = await loop.run_in_executor(self._thread, self._gradient, work)
+                break
+            except Exception as error:
+                _log.warning("attempt %d of %d: %s", attempt, ATTEMPTS, error)
+                answer = Answer(work.stamp, 0, None, "TaskFailed", str(error))
+            if attempt < ATTEMPTS:
+                await asyncio.sleep(pause)
+                pause *= 2
+        self.perform(self._household.computed(work.home, answer))
+
+    def _gradient(self, work: Compute) -> Answer:
+        if work.stamp != self._household.stamp:
+            return Answer(work.stamp, 0, None)  # out of date; `computed` drops it
+        computer = self._computer or self._make_computer()
+        return computer.gradient(work)
+
+    def _make_computer(self) -> Computer:
+        from elf_worker.roles.computer import Computer  # torch takes seconds to import
+
+        if self._computer is None:
+            self._computer = Computer(self._config)
+        return self._computer
+
+
+async def run(env: Environment) -> Stop:
+    """Compute until the job ends."""
+    return await HomeShell(env).live()

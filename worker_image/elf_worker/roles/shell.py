@@ -1,0 +1,178 @@
+"""Runs a state machine over real connections: performs its effects, feeds it events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from elf_worker import transport
+from elf_worker.aggregation.effects import Close, Dial, Effect, LinkId, Send, Serve, Stop
+from elf_worker.contract import READY_PORT, WIRE_PORT
+from elf_worker.messages import Message
+from elf_worker.transport import Link
+
+_log = logging.getLogger(__name__)
+TICK_SECONDS = 0.05
+
+
+class Machine(Protocol):
+    """The events every role understands."""
+
+    def opened(self, link: LinkId, now: float) -> list[Effect]:
+        """A link is there."""
+
+    def closed(self, link: LinkId, now: float) -> list[Effect]:
+        """A link is gone."""
+
+    def received(self, link: LinkId, message: Message, payload: Any, now: float) -> list[Effect]:
+        """A message has come."""
+
+    def tick(self, now: float) -> list[Effect]:
+        """Time has passed."""
+
+
+class Shell:
+    """Performs the effects that all roles share; a role adds its own in `perform_own`."""
+
+    def __init__(self, machine: Machine, address: str, silence: float) -> None:
+        self._machine = machine
+        self._address = address
+        self._silence = silence
+        self._links: dict[LinkId, Link] = {}
+        self._names: dict[Link, LinkId] = {}
+        self._next_incoming = -1
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._server: asyncio.Server | None = None
+        self._ready: asyncio.Server | None = None
+        self._stopped: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
+
+    # -- running ------------------------------------------------------------------------------------------
+
+    async def listen(self) -> None:
+        """Take children on the wire port."""
+        self._server = await transport.listen(self, self._address, WIRE_PORT, self._silence)
+
+    async def run(self) -> Stop:
+        """Until the machine says Stop. Errors of background work end it too."""
+        ticker = self.spawn(self._tick())
+        try:
+            return await self._stopped
+        finally:
+            ticker.cancel()
+            await self._shut()
+
+    def stop(self, stop: Stop) -> None:
+        """End `run` with this result, unless it has one."""
+        if not self._stopped.done():
+            self._stopped.set_result(stop)
+
+    def spawn(self, coroutine: Any) -> asyncio.Task[Any]:
+        """Background work whose failure ends the process."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap)
+        return task
+
+    def now(self) -> float:
+        """Seconds on the monotonic clock."""
+        return asyncio.get_running_loop().time()
+
+    # -- effects ------------------------------------------------------------------------------------------
+
+    def perform(self, effects: Iterable[Effect]) -> None:
+        """Do what the machine asks, in order."""
+        for effect in effects:
+            match effect:
+                case Send():
+                    if effect.link in self._links:
+                        self._links[effect.link].send(effect.message, effect.payload)
+                case Close():
+                    self._forget(effect.link, close=True)
+                case Dial():
+                    self.spawn(self._dial(effect))
+                case Serve():
+                    self.spawn(self.open_ready_port())
+                case Stop():
+                    self.stop(effect)
+                case _:
+                    self.perform_own(effect)
+
+    def perform_own(self, effect: Effect) -> None:
+        """Effects of one role only."""
+        raise NotImplementedError(effect)
+
+    async def open_ready_port(self) -> None:
+        """Let readiness probes connect."""
+        if self._ready is None:
+            self._ready = await asyncio.start_server(_greet, self._address, READY_PORT, reuse_address=True)
+
+    # -- links --------------------------------------------------------------------------------------------
+
+    def link_opened(self, link: Link) -> None:
+        """A child has connected, or a link that we dialled is there."""
+        if link not in self._names:
+            self._name(link, self._next_incoming)
+            self._next_incoming -= 1
+        self.perform(self._machine.opened(self._names[link], self.now()))
+
+    def link_received(self, link: Link, message: Message, payload: Any) -> None:
+        """A message has come."""
+        if link in self._names:
+            self.perform(self._machine.received(self._names[link], message, payload, self.now()))
+
+    def link_closed(self, link: Link) -> None:
+        """A link is gone."""
+        if link in self._names:
+            name = self._names[link]
+            self._forget(name, close=False)
+            self.perform(self._machine.closed(name, self.now()))
+
+    async def _dial(self, dial: Dial) -> None:
+        link = Link(self, self._silence)
+        self._name(link, dial.link)
+        try:
+            await transport.connect(link, dial.address, self._address)
+        except (OSError, TimeoutError) as error:
+            _log.debug("cannot reach %s: %s", dial.address, error)
+            self.link_closed(link)
+
+    def _name(self, link: Link, name: LinkId) -> None:
+        self._links[name] = link
+        self._names[link] = name
+
+    def _forget(self, name: LinkId, close: bool) -> None:
+        link = self._links.pop(name, None)
+        if link is not None:
+            del self._names[link]
+            if close:
+                link.close()
+
+    # -- background ---------------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        while True:
+            self.perform(self._machine.tick(self.now()))
+            await asyncio.sleep(TICK_SECONDS)
+
+    def _reap(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self._stopped.done():
+            self._stopped.set_exception(error)
+
+    async def _shut(self) -> None:
+        for server in filter(None, (self._server, self._ready)):
+            server.close()
+        for link in list(self._links.values()):
+            link.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.sleep(0)  # let transports flush their last frames
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()

@@ -1,0 +1,207 @@
+"""The NPDC's model: step, evaluate, save, restore. Everything here blocks and runs in one thread."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import pathlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from elf_worker import tasks
+from elf_worker.aggregation.northpole import Snapshot
+from elf_worker.contract import JobConfig
+from elf_worker.exact import ExactSum
+from elf_worker.messages import Stamp
+from elf_worker.roles import files
+from elf_worker.tasks import TaskError, vectors
+from elf_worker.tasks.base import describe
+
+CHECKPOINT_FILE = "state.safetensors"
+_META = "meta.json"
+
+
+@dataclass
+class Record:
+    """What is known of training so far; travels with the state, so that a successor knows it too."""
+
+    loss: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    evaluated_round: int = -1
+    exact: bool = True
+    """False once a round closed without every home."""
+
+
+def make_optimizer(config: JobConfig, parameters: Any) -> torch.optim.Optimizer:
+    """`torch.optim.<name>(parameters, **args)`. Raises TaskError naming the field."""
+    names = [n for n, c in vars(torch.optim).items() if isinstance(c, type) and issubclass(c, torch.optim.Optimizer)]
+    if config.optimizer not in names or config.optimizer == "Optimizer":
+        hint = difflib.get_close_matches(config.optimizer, names, 3, 0.5)
+        known = f"did you mean {' or '.join(hint)}?" if hint else f"known: {', '.join(sorted(names))}"
+        raise TaskError(f"spec.optimizer.name: torch.optim has no {config.optimizer!r}; {known}")
+    try:
+        return getattr(torch.optim, config.optimizer)(parameters, **config.optimizer_args)  # type: ignore[no-any-return]
+    except Exception as error:
+        raise TaskError(f"spec.optimizer.args: {config.optimizer} raised {describe(error)}") from error
+
+
+class Trainer:
+    """Owns the model and the optimizer of one NPDC incarnation."""
+
+    def __init__(self, config: JobConfig, epoch: int, checkpoint: str) -> None:
+        vectors.make_deterministic()
+        self._config = config
+        self._epoch = epoch
+        self._checkpoint = pathlib.Path(checkpoint, CHECKPOINT_FILE) if checkpoint else None
+        self._task = tasks.load(config.entrypoint, config.task_args, homes=config.homes, seed=config.seed)
+        self._model = vectors.build_model(self._task)
+        self._optimizer = make_optimizer(config, self._model.parameters())
+        self._check_target()
+        self.record = Record()
+        self.stamp = Stamp(0, epoch)
+
+    # -- making states ------------------------------------------------------------------------------------
+
+    def initialise(self) -> Snapshot:
+        """From the checkpoint on the volume if there is a good one, else from the first weights."""
+        if self._checkpoint is not None and self._checkpoint.exists():
+            self._load(self._checkpoint.read_bytes())
+        return self._snapshot()
+
+    def restore(self, payload: Any) -> Snapshot:
+        """From a copy that an MDC held. Raises an exception of any kind if it is of no use."""
+        self._load(bytes(payload))
+        return self._snapshot()
+
+    def step(self, stamp: Stamp, total: ExactSum, weight: int, everyone: bool) -> Snapshot:
+        """One step of the optimizer with the mean of a round, `total / weight`.
+
+        Raises TaskError when the weights are not finite any more.
+        """
+        mean = torch.from_numpy(total.mean(weight))
+        start = 0
+        for parameter in self._model.parameters():
+            parameter.grad = mean[start : start + parameter.numel()].view_as(parameter)
+            start += parameter.numel()
+        self._optimizer.step()
+        self.record.loss = float(mean[-1])
+        self.record.exact &= everyone
+        self.stamp = Stamp(stamp.round + 1, self._epoch)
+        if not all(bool(p.isfinite().all()) for p in self._model.parameters()):
+            raise TaskError(
+                f"spec.optimizer.args: the weights are not finite after round {self.stamp.round}; "
+                "a smaller learning rate may help"
+            )
+        snapshot = self._snapshot()
+        if self._checkpoint is not None and self.stamp.round % self._config.checkpoint_every == 0:
+            self.save_checkpoint(snapshot)
+        return snapshot
+
+    def save_checkpoint(self, snapshot: Snapshot) -> None:
+        """To the volume, if there is one: whole or not at all."""
+        if self._checkpoint is not None:
+            files.write_atomically(self._checkpoint, snapshot.copy)
+
+    def checkpoint_round(self) -> int:
+        """Rounds in the checkpoint on the volume, -1 without one."""
+        if self._checkpoint is None or not self._checkpoint.exists():
+            return -1
+        try:
+            return int(_read_meta(safetensors.torch.load(self._checkpoint.read_bytes()))["stamp"][0])
+        except Exception:
+            return -1  # unreadable: as if it were not there; `initialise` would say so too
+
+    # -- measuring ----------------------------------------------------------------------------------------
+
+    def evaluate(self) -> dict[str, float]:
+        """The task's metrics at the present weights; kept in `record`."""
+        self._model.eval()
+        try:
+            with torch.no_grad():
+                metrics = {str(k): float(v) for k, v in self._task.evaluate(self._model).items()}
+        except Exception as error:
+            raise TaskError(f"spec.task.entrypoint: evaluate() raised {describe(error)}") from error
+        finally:
+            self._model.train()
+        self.record.metrics = metrics
+        self.record.evaluated_round = self.stamp.round
+        return metrics
+
+    def due(self) -> bool:
+        """Whether the model of this round is to be evaluated."""
+        done = self.stamp.round >= self._config.rounds
+        return self.stamp.round > 0 and (done or self.stamp.round % self._config.evaluate_every == 0)
+
+    def finished(self) -> str | None:
+        """Why training is over, or None."""
+        name, least = self._config.target_metric, self._config.target_at_least
+        value = self.record.metrics.get(name) if name else None
+        if self.record.evaluated_round == self.stamp.round and least is not None:
+            if value is None:
+                known = ", ".join(sorted(self.record.metrics)) or "none"
+                raise TaskError(f"spec.target.metric: the task has no metric {name!r}; it has {known}")
+            if value >= least:
+                return f"{name} {value:.4f} reached the target {least:g} after {self.stamp.round} rounds"
+        if self.stamp.round >= self._config.rounds:
+            return f"{self.stamp.round} rounds done"
+        return None
+
+    def digest(self) -> str:
+        """SHA-256 of the present weights; see `vectors.digest`."""
+        return vectors.digest(self._model)
+
+    def save_model(self, path: str) -> None:
+        """The weights as safetensors."""
+        state = {name: p.detach().contiguous() for name, p in self._model.named_parameters()}
+        files.write_atomically(pathlib.Path(path), safetensors.torch.save(state))
+
+    # -- states as bytes ----------------------------------------------------------------------------------
+
+    def _snapshot(self) -> Snapshot:
+        weights = vectors.flatten(self._model)
+        return Snapshot(self.stamp, memoryview(weights).cast("B"), self._dump(weights))
+
+    def _dump(self, weights: vectors.Floats) -> bytes:
+        """Weights, optimizer state and record in one safetensors blob: no pickle, nowhere."""
+        tensors = {"weights": torch.from_numpy(weights)}
+        plain: dict[str, dict[str, Any]] = {}
+        for index, state in self._optimizer.state_dict()["state"].items():
+            for key, value in state.items():
+                if isinstance(value, torch.Tensor):
+                    tensors[f"optimizer.{index}.{key}"] = value.contiguous()
+                else:
+                    plain.setdefault(str(index), {})[key] = value
+        meta = {"stamp": self.stamp, "record": vars(self.record), "optimizer": plain, "job": self._config.uid}
+        tensors[_META] = torch.frombuffer(bytearray(json.dumps(meta).encode()), dtype=torch.uint8)
+        return safetensors.torch.save(tensors)
+
+    def _load(self, blob: bytes) -> None:
+        tensors = safetensors.torch.load(blob)
+        meta = _read_meta(tensors)
+        if meta["job"] != self._config.uid:
+            raise TaskError("spec.northPole.checkpoint.volumeClaim: the volume holds the state of another job")
+        state: dict[int, dict[str, Any]] = {int(i): dict(plain) for i, plain in meta["optimizer"].items()}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".", 2)
+                state.setdefault(int(index), {})[key] = tensor
+        fresh = self._optimizer.state_dict()
+        self._optimizer.load_state_dict({"state": state, "param_groups": fresh["param_groups"]})
+        vectors.unflatten(self._model, tensors["weights"].numpy())
+        self.record = Record(**meta["record"])
+        self.stamp = Stamp(*meta["stamp"])
+
+    def _check_target(self) -> None:
+        least = self._config.target_at_least
+        if least is not None and not math.isfinite(least):
+            raise TaskError(f"spec.target.atLeast: {least} is not a finite number")
+
+
+def _read_meta(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    raw = np.asarray(tensors[_META]).tobytes()
+    return dict(json.loads(raw))

@@ -1,0 +1,115 @@
+"""Models as flat float32 vectors, gradients, and digests: what the protocol needs of torch.
+
+Layout of a weight vector: the parameters in `named_parameters()` order, each in C order. A home's vector is
+its gradient in the same layout, times its weight, then its loss times its weight.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from elf_worker.tasks.base import Task, TaskError, derive_seed, describe
+
+Floats = npt.NDArray[np.float32]
+
+
+def make_deterministic() -> None:
+    """One thread and deterministic kernels: the same bits for the same input, on one kind of machine."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+
+
+def build_model(task: Task) -> torch.nn.Module:
+    """The task's first model. Raises TaskError for one that cannot be trained exactly."""
+    torch.manual_seed(derive_seed(task.seed, "model"))
+    where = "spec.task.entrypoint"
+    try:
+        model = task.model()
+    except Exception as error:
+        raise TaskError(f"{where}: model() raised {describe(error)}") from error
+    parameters = dict(model.named_parameters())
+    if not parameters:
+        raise TaskError(f"{where}: the model has no parameters to train")
+    for name, parameter in parameters.items():
+        if parameter.dtype != torch.float32:
+            raise TaskError(f"{where}: parameter {name} is {parameter.dtype}, torch.float32 is needed")
+    for name, module in model.named_modules():
+        if getattr(module, "track_running_stats", False):
+            kind = type(module).__name__
+            raise TaskError(
+                f"{where}: layer {name} ({kind}) keeps running statistics, which homes cannot share; "
+                "use GroupNorm or LayerNorm"
+            )
+    return model.train()
+
+
+def flatten(model: torch.nn.Module) -> Floats:
+    """A copy of the parameters as one vector."""
+    return torch.cat([p.detach().reshape(-1) for p in model.parameters()]).numpy()
+
+
+def unflatten(model: torch.nn.Module, weights: Any) -> None:
+    """Set the parameters from a vector (anything with the buffer protocol)."""
+    vector = torch.from_numpy(np.frombuffer(weights, dtype="<f4").copy())
+    start = 0
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(vector[start : start + parameter.numel()].view_as(parameter))
+            start += parameter.numel()
+
+
+def digest(model: torch.nn.Module) -> str:
+    """SHA-256 of the parameters: names, dtypes, shapes and little-endian bytes, in order of their names."""
+    sha = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        sha.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}\n".encode())
+        sha.update(parameter.detach().contiguous().numpy().astype("<f4", copy=False).tobytes())
+    return f"sha256:{sha.hexdigest()}"
+
+
+def home_vector(task: Task, model: torch.nn.Module, home: int, round: int) -> tuple[Floats, int]:
+    """One home's vector for one round at the model's weights, and its weight (examples).
+
+    Raises TaskError naming the method of the task that raised, with home and round.
+    """
+    torch.manual_seed(derive_seed(task.seed, "home", home, round))  # for dropout and the like
+    batch = _first_batch(task, home, round)
+    model.zero_grad(set_to_none=True)
+    with _blame("loss", home, round):
+        loss = task.loss(model, batch)
+        weight = int(task.examples(batch))
+        loss.backward()  # type: ignore[no-untyped-call]
+    pieces = [
+        p.grad.reshape(-1) if p.grad is not None else torch.zeros(p.numel()) for p in model.parameters()
+    ]
+    vector = torch.cat([*pieces, loss.detach().reshape(1)])
+    return (vector * weight).numpy(), weight
+
+
+def _first_batch(task: Task, home: int, round: int) -> Any:
+    with _blame("batches", home, round):
+        batches: Iterator[Any] = iter(task.batches(home, round))
+        for batch in itertools.islice(batches, 1):
+            return batch
+    raise TaskError(f"spec.task.entrypoint: batches(home={home}, round={round}) is empty, one batch is needed")
+
+
+class _blame:  # noqa: N801 - reads as a statement
+    """Turns whatever a task's method raises into a TaskError that says which method, home and round."""
+
+    def __init__(self, method: str, home: int, round: int) -> None:
+        self._call = f"{method}() for home {home} in round {round}"
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception):
+            raise TaskError(f"spec.task.entrypoint: {self._call} raised {describe(error)}") from error

@@ -1,0 +1,37 @@
+"""Frame layout: 4 bytes magic, uint32 message length, uint64 payload length, message, payload (little-endian).
+
+A frame with neither message nor payload is a heartbeat.
+"""
+
+from __future__ import annotations
+
+import struct
+
+MAGIC = b"ELF1"
+HEADER = struct.Struct("<4sIQ")
+MAX_MESSAGE = 1 << 20
+"""Bytes. A bit mask of a million homes takes an eighth of it."""
+MAX_PAYLOAD = 1 << 33
+"""Bytes: the sums or the state of half a billion parameters."""
+
+
+class BadFrameError(ValueError):
+    """Not a frame of ours: the connection is of no further use."""
+
+
+def header(message: int, payload: int) -> bytes:
+    """The header of a frame with these lengths in bytes."""
+    return HEADER.pack(MAGIC, message, payload)
+
+
+def parse_header(data: bytes | bytearray | memoryview) -> tuple[int, int]:
+    """(message, payload) lengths. Raises BadFrameError for a foreign or oversized header."""
+    magic, message, payload = HEADER.unpack_from(data)
+    if magic != MAGIC:
+        raise BadFrameError(f"not an ELF1 frame: it begins with {bytes(magic)!r}")
+    if message > MAX_MESSAGE or payload > MAX_PAYLOAD:
+        raise BadFrameError(f"a frame of {message} + {payload} bytes, at most {MAX_MESSAGE} + {MAX_PAYLOAD}")
+    return message, payload
+
+
+HEARTBEAT = header(0, 0)

@@ -1,0 +1,195 @@
+"""TCP links on asyncio. Payloads are received straight into their own buffer, once.
+
+`BufferedProtocol` because streams copy every byte twice more; see docs/adr/0002-wire.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from elf_worker import messages
+from elf_worker.messages import Message
+from elf_worker.transport import frame
+
+_log = logging.getLogger(__name__)
+_BUFFER = 1 << 16
+CONNECT_SECONDS = 3.0
+
+
+class Events(Protocol):
+    """What a link tells its owner."""
+
+    def link_opened(self, link: Link) -> None:
+        """The connection is there."""
+
+    def link_received(self, link: Link, message: Message, payload: Any) -> None:
+        """One frame; `payload` is a bytearray of its own, or None."""
+
+    def link_closed(self, link: Link) -> None:
+        """The connection is gone; never after `Link.close`."""
+
+
+class Link(asyncio.BufferedProtocol):
+    """One connection. It sends heartbeats when idle and closes itself when the peer has been silent."""
+
+    def __init__(self, events: Events, silence: float) -> None:
+        self._events = events
+        self._silence = silence
+        self._transport: asyncio.Transport | None = None
+        self._read = bytearray(_BUFFER)
+        self._filled = 0
+        self._message: Message | None = None
+        self._payload: bytearray | None = None
+        self._got = 0  # bytes of the payload that are there
+        self._heard = 0.0
+        self._spoke = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    # -- owner's side -------------------------------------------------------------------------------------
+
+    def send(self, message: Message, payload: Any = None) -> None:
+        """Queue one frame. On a closed link nothing happens."""
+        if self._transport is None or self._closed:
+            return
+        body = messages.encode(message)
+        size = memoryview(payload).nbytes if payload is not None else 0
+        self._transport.write(frame.header(len(body), size) + body)
+        if size:
+            self._transport.write(memoryview(payload).cast("B"))
+        self._spoke = asyncio.get_running_loop().time()
+
+    def close(self) -> None:
+        """Close after what was sent. The owner hears no `link_closed`."""
+        self._closed = True
+        self._stop_timer()
+        if self._transport is not None:
+            self._transport.close()
+
+    # -- asyncio's side -----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: the socket is connected."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if self._closed:  # the owner changed its mind while we dialled
+            transport.abort()
+            return
+        transport.set_write_buffer_limits(high=1 << 22)
+        loop = asyncio.get_running_loop()
+        self._heard = self._spoke = loop.time()
+        self._timer = loop.call_later(self._silence / 5, self._pulse, loop.time())
+        self._events.link_opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the socket is closed."""
+        self._stop_timer()
+        if not self._closed:
+            self._closed = True
+            self._events.link_closed(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """asyncio: where the next bytes shall go."""
+        if self._payload is not None:
+            return memoryview(self._payload)[self._got :]
+        return memoryview(self._read)[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """asyncio: that many bytes have come."""
+        self._heard = asyncio.get_running_loop().time()
+        if self._payload is not None:
+            self._got += nbytes
+            self._finish_payload()
+            return
+        self._filled += nbytes
+        try:
+            self._parse()
+        except (frame.BadFrameError, msgspec.MsgspecError) as error:
+            _log.warning("closing a connection: %s", error)
+            self._abort()
+
+    # -- parsing ------------------------------------------------------------------------------------------
+
+    def _parse(self) -> None:
+        start = 0
+        while not self._closed and self._filled - start >= frame.HEADER.size:
+            view = memoryview(self._read)
+            message_size, payload_size = frame.parse_header(view[start : start + frame.HEADER.size])
+            body = start + frame.HEADER.size
+            if body + message_size > self._filled:
+                self._make_room(frame.HEADER.size + message_size)
+                break
+            start = body + message_size
+            if not message_size:
+                continue  # a heartbeat
+            message = messages.decode(view[body:start])
+            if not payload_size:
+                self._events.link_received(self, message, None)
+                continue
+            present = min(payload_size, self._filled - start)
+            self._message, self._payload, self._got = message, bytearray(payload_size), present
+            self._payload[:present] = view[start : start + present]
+            start += present
+            self._finish_payload()
+            if self._payload is not None:
+                break
+        rest = self._filled - start
+        self._read[:rest] = self._read[start : self._filled]
+        self._filled = rest
+
+    def _make_room(self, size: int) -> None:
+        if size > len(self._read):
+            self._read = self._read + bytearray(size - len(self._read))
+
+    def _finish_payload(self) -> None:
+        if self._payload is None or self._got < len(self._payload):
+            return
+        message, payload = self._message, self._payload
+        self._message = self._payload = None
+        assert message is not None
+        if not self._closed:
+            self._events.link_received(self, message, payload)
+
+    # -- liveness -----------------------------------------------------------------------------------------
+
+    def _pulse(self, due: float) -> None:
+        loop = asyncio.get_running_loop()
+        now, step = loop.time(), self._silence / 5
+        if now - due > 2 * step:
+            self._heard = now  # it was us who slept: what the peer said meanwhile is still unread
+        if now - self._heard > self._silence:
+            self._abort()
+            return
+        if now - self._spoke >= step and self._transport is not None:
+            self._transport.write(frame.HEARTBEAT)
+            self._spoke = now
+        self._timer = loop.call_later(step, self._pulse, now + step)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+async def listen(events: Events, host: str, port: int, silence: float) -> asyncio.Server:
+    """Take connections on `host:port`, each a new `Link`."""
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(lambda: Link(events, silence), host, port, reuse_address=True, backlog=4096)
+
+
+async def connect(link: Link, address: str, source: str | None) -> None:
+    """Connect a new link to `host:port`, from the address `source`. Raises OSError or TimeoutError."""
+    host, _, port = address.rpartition(":")
+    loop = asyncio.get_running_loop()
+    local = (source, 0) if source else None
+    async with asyncio.timeout(CONNECT_SECONDS):
+        await loop.create_connection(lambda: link, host, int(port), local_addr=local)

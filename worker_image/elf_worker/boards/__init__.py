@@ -16,6 +16,9 @@ class BoardError(OSError):
 class Board(Protocol):
     """One job's board."""
 
+    interval: float
+    """Seconds between two publications at least."""
+
     def watch(self) -> AsyncIterator[Wiring]:
         """Every wiring from now on, the present one first. Never ends; waits out whatever fails."""
 

@@ -18,6 +18,8 @@ POLL_SECONDS = 0.05
 class FileBoard:
     """Both files are replaced by renaming, so a reader sees a whole one or none."""
 
+    interval = 0.1
+
     def __init__(self, directory: str) -> None:
         self._directory = pathlib.Path(directory)
 
@@ -38,4 +40,5 @@ class FileBoard:
 
     async def publish(self, progress: dict[str, Any]) -> None:
         """See `Board.publish`."""
-        write_atomically(self._directory / PROGRESS_FILE, json.dumps(progress).encode())
+        path = self._directory / PROGRESS_FILE
+        write_atomically(path, json.dumps(progress).encode(), durable=False)

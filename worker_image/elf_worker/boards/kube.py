@@ -24,6 +24,8 @@ REQUEST_SECONDS = 10
 class KubeBoard:
     """Uses the pod's service account."""
 
+    interval = 0.5
+
     def __init__(self, api: client.ApiClient, namespace: str, job: str, config_map: str) -> None:
         self._core = client.CoreV1Api(api)
         self._objects = client.CustomObjectsApi(api)

@@ -8,20 +8,29 @@ import tempfile
 from typing import Any
 
 
-def write_atomically(path: pathlib.Path, data: Any) -> None:
-    """Write bytes to a new file beside `path`, flush it to the disk, and rename it over `path`."""
+def write_atomically(path: pathlib.Path, data: Any, durable: bool = True) -> None:
+    """Write bytes to a new file beside `path` and rename it over `path`.
+
+    `durable`: it survives a power cut; else only a crash of this process.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
         raise
-    directory = os.open(path.parent, os.O_RDONLY)
+    if durable:
+        _flush_directory(path.parent)
+
+
+def _flush_directory(path: pathlib.Path) -> None:
+    directory = os.open(path, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:

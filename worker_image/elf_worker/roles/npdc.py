@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from elf_worker.roles.trainer import Trainer
 
 _log = logging.getLogger(__name__)
-PUBLISH_SECONDS = 0.5
-"""Progress is written at most this often, and when something changed."""
 NAMED = 20
 """Homes named in progress; more are counted."""
 RATE_ROUNDS = 50
@@ -183,7 +181,7 @@ class NpdcShell(Shell):
         while True:
             with contextlib.suppress(boards.BoardError):
                 await self._publish()
-            await asyncio.sleep(PUBLISH_SECONDS)
+            await asyncio.sleep(self._board.interval)
 
     async def _say_last_word(self) -> None:
         """The outcome must be known before this process ends, or a successor would train again."""
@@ -192,7 +190,7 @@ class NpdcShell(Shell):
                 try:
                     return await self._publish()
                 except boards.BoardError:
-                    await asyncio.sleep(PUBLISH_SECONDS)
+                    await asyncio.sleep(self._board.interval)
 
     async def _publish(self) -> None:
         progress = self.progress()

@@ -1,0 +1,28 @@
+"""The `elf` command: one verb a file."""
+
+from __future__ import annotations
+
+import typer
+
+from elf_cli import run
+
+app = typer.Typer(
+    name="elf",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train over many unreliable workers, with or without a Kubernetes cluster.",
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Train over many unreliable workers, with or without a Kubernetes cluster."""
+
+
+app.command("run")(run.run)
+
+
+def main() -> None:
+    """Entry point of `elf` and `kubectl elf`."""
+    app()

@@ -1,0 +1,122 @@
+"""`elf run FILE`: train a job on this machine, without a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pathlib
+import signal
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from elf_cli.files import FileError, read_job
+from elf_operator.spec import Job, Spec, parse_job
+
+if TYPE_CHECKING:
+    from elf_cli.local.faults import Kill
+    from elf_cli.local.runner import Outcome
+
+EXIT_INVALID = 2
+EXIT_INTERRUPTED = 130
+
+
+def run(
+    file: Annotated[str, typer.Argument(help="YAML file with one ElfTrainingJob; - for standard input.")],
+    kill: Annotated[
+        list[str] | None,
+        typer.Option(help="Kill a pod when a round is done: mdc/1@round:10, npdc@round:5, home/3@round:7."),
+    ] = None,
+    report: Annotated[pathlib.Path | None, typer.Option(help="Write what happened as JSON.")] = None,
+    model: Annotated[pathlib.Path | None, typer.Option(help="Write the model as safetensors.")] = None,
+    directory: Annotated[
+        pathlib.Path | None, typer.Option(help="Logs and state of the run. Default: runs/<time>-<pid>.")
+    ] = None,
+    plain: Annotated[bool, typer.Option(help="Plain lines even on a terminal.")] = False,
+) -> None:
+    """Train a job on this machine, without a cluster: every pod is a local process.
+
+    Exit status: 0 the job is complete; 1 it failed; 2 the job or a flag is wrong; 130 interrupted.
+    """
+    from elf_cli.local.faults import parse_kills
+
+    try:
+        body = read_job(file)
+    except FileError as error:
+        _refuse(str(error))
+    job = parse_job(body)
+    if job.spec is None:
+        _refuse(f"{file}: {'; '.join(job.errors)}")
+    spec: Spec = job.spec
+    if spec.suspend:
+        _refuse(f"{file}: spec.suspend: is true: there is nothing to run")
+    try:
+        kills = parse_kills(kill or [], spec)
+    except ValueError as error:
+        _refuse(str(error))
+    for path in (report, model):
+        if path is not None and not path.absolute().parent.is_dir():
+            _refuse(f"{path}: there is no folder {path.absolute().parent}")
+    request = _Request(job, spec, body, kills, report, model, directory, plain)
+    sys.exit(asyncio.run(_run(request)))
+
+
+@dataclass(frozen=True)
+class _Request:
+    job: Job
+    spec: Spec
+    body: dict[str, Any]
+    kills: list[Kill]
+    report: pathlib.Path | None
+    model: pathlib.Path | None
+    directory: pathlib.Path | None
+    plain: bool
+
+
+async def _run(asked: _Request) -> int:
+    from elf_cli.local import runner, view
+    from elf_cli.local.cluster import LocalCluster
+
+    console = Console()
+    directory = (asked.directory or runner.default_directory()).absolute()
+    model = str(asked.model.absolute()) if asked.model else None
+    cluster = LocalCluster(asked.body, directory, model)
+    live = console.is_terminal and not asked.plain
+    shown = (view.LiveView if live else view.PlainView)(console, asked.spec)
+    task = asyncio.ensure_future(runner.Runner(asked.job, cluster, shown, asked.kills).run())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    with shown:
+        try:
+            outcome = await task
+        except asyncio.CancelledError:
+            shown.say("interrupted; every process has been stopped")
+            return EXIT_INTERRUPTED
+    if asked.report:
+        asked.report.write_text(json.dumps(runner.make_report(asked.job, outcome), indent=2) + "\n")
+    _conclude(console, directory, outcome)
+    return outcome.exit_code
+
+
+def _conclude(console: Console, directory: pathlib.Path, outcome: Outcome) -> None:
+    from elf_cli.local.view import account_table
+
+    if outcome.state != "Complete":
+        print(f"elf: {outcome.reason}: {outcome.message}", file=sys.stderr)
+        console.print(f"logs: {directory}/logs", highlight=False, soft_wrap=True)
+        return
+    training = outcome.status["training"]
+    if outcome.account.deaths:
+        console.print(account_table(outcome.account))
+    exact = "every gradient of every home is in it" if training["exact"] else "not exact: rounds went on without some homes"
+    metrics = ", ".join(f"{name} {value}" for name, value in training["metrics"].items())
+    for line in (f"Complete: {outcome.message}", metrics, f"model {training['modelDigest']} ({exact})", f"logs: {directory}/logs"):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"elf: {message}", file=sys.stderr)
+    sys.exit(EXIT_INVALID)

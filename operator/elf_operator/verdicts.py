@@ -14,6 +14,8 @@ PULL_REASONS = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 )
 CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+SIGNALLED = 128
+"""Exit codes above this are 128 plus the number of a signal."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,13 @@ def _out_of_memory(pod: Pod, _: Surroundings) -> Verdict | None:
 def _failed(pod: Pod, _: Surroundings) -> Verdict | None:
     if pod.phase != "Failed":
         return None
+    if pod.exit_code is None:
+        return Verdict("ContainerFailed", f"{pod.name} failed", True)
+    if pod.exit_code > SIGNALLED:
+        number = pod.exit_code - SIGNALLED
+        return Verdict("ContainerKilled", f"{pod.name} was killed by signal {number}", True)
     last = f": {pod.exit_message.splitlines()[-1][:300]}" if pod.exit_message else ""
-    code = pod.exit_code if pod.exit_code is not None else "unknown"
-    return Verdict("ContainerFailed", f"{pod.name} ended with exit code {code}{last}", True)
+    return Verdict("ContainerFailed", f"{pod.name} ended with exit code {pod.exit_code}{last}", True)
 
 
 def _left(pod: Pod, _: Surroundings) -> Verdict | None:

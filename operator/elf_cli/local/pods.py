@@ -107,6 +107,7 @@ class LocalPod:
             )
             if again:
                 self.restarts += 1
+                self.exit_code = None
                 self.changed()
                 await asyncio.sleep(_RESTART_SECONDS)
         self.phase = "Succeeded" if self.exit_code == 0 else "Failed"

@@ -117,17 +117,19 @@ def headline(cluster: LocalCluster, spec: Spec) -> str:
 def account_table(account: Account) -> Table:
     """What died, when, and how long it took."""
     table = Table(title="What died, and how long it took", title_justify="left")
-    columns = ("at", "round", "pod", "cause", "successor", "noticed", "serving", "next round done")
-    for column in columns:
-        table.add_column(column, justify="right" if column in columns[:2] + columns[5:] else "left")
+    for column in ("at", "round", "pod"):
+        table.add_column(column, no_wrap=True)
+    for column in ("noticed", "replaced", "next round"):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in account.rows():
+        in_place = row["successor"] is None
         table.add_row(
             f"{row['atSeconds']:.1f} s",
             str(row["atRound"]),
             row["pod"],
-            row["cause"],
-            row["successor"] or "restarted in place",
-            *(_seconds(row[key]) for key in ("noticedAfter", "servingAfter", "nextRoundAfter")),
+            "-" if in_place else _seconds(row["noticedAfter"]),
+            "in place" if in_place else _seconds(row["servingAfter"]),
+            _seconds(row["nextRoundAfter"]),
         )
     return table
 

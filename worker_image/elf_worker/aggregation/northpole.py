@@ -221,7 +221,8 @@ class NorthPole:
         self.phase = Phase.TRAINING
         size = memoryview(snapshot.weights).nbytes // 4 + 1
         self._round = _Round(started=now, tally=Tally(size))
-        out = self._place(boundary=True)
+        self._place(boundary=True)  # `_publish` says so to everyone
+        out: list[Effect] = []
         for index in sorted(self._members):
             out += self._publish(index)
         return out + self._keep(everyone=True) + self._answer_locating()
@@ -269,9 +270,9 @@ class NorthPole:
         self._members[message.index] = _Member(link, message.uid, message.address, message.holds)
         self._missing_since.pop((message.index, message.uid), None)
         out.append(Send(link, Welcome(self.rules.epoch)))
-        out += self._place(boundary=self._round is None)
-        out += self._assign(message.index)
-        if self._round is not None:
+        if self._round is None:
+            out += self._assign(message.index)
+        else:
             out += self._publish(message.index)
             out += self._keep()
         return out + self._recover(now) + self._answer_locating()
@@ -346,9 +347,10 @@ class NorthPole:
     # -- rounds -------------------------------------------------------------------------------------------
 
     def _publish(self, index: int) -> list[Effect]:
+        """Homes and settled homes first: an MDC that has these weights already then knows what to say again."""
         assert self._snapshot is not None
         work = Work(self.rules.epoch, self._snapshot.stamp)
-        return [Send(self._members[index].link, work, self._snapshot.weights)]
+        return [*self._assign(index), Send(self._members[index].link, work, self._snapshot.weights)]
 
     def _submit(self, link: LinkId, message: Submit, payload: Payload, now: float) -> list[Effect]:
         index = next((i for i, m in self._members.items() if m.link == link), None)

@@ -193,6 +193,8 @@ class NpdcShell(Shell):
                     await asyncio.sleep(self._board.interval)
 
     async def _publish(self) -> None:
+        if self.pole.phase in (Phase.STARTING, Phase.RECOVERING):
+            return  # what the predecessor said is still the newest there is
         progress = self.progress()
         if progress != self._published:
             await self._board.publish(progress)

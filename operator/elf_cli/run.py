@@ -111,9 +111,18 @@ def _conclude(console: Console, directory: pathlib.Path, outcome: Outcome) -> No
     training = outcome.status["training"]
     if outcome.account.deaths:
         console.print(account_table(outcome.account))
-    exact = "every gradient of every home is in it" if training["exact"] else "not exact: rounds went on without some homes"
+    exact = (
+        "every gradient of every home is in it"
+        if training["exact"]
+        else "not exact: rounds went on without some homes"
+    )
     metrics = ", ".join(f"{name} {value}" for name, value in training["metrics"].items())
-    for line in (f"Complete: {outcome.message}", metrics, f"model {training['modelDigest']} ({exact})", f"logs: {directory}/logs"):
+    for line in (
+        f"Complete: {outcome.message}",
+        metrics,
+        f"model {training['modelDigest']} ({exact})",
+        f"logs: {directory}/logs",
+    ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

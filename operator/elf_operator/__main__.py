@@ -39,7 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="imagePullPolicy of the pods (default: %(default)s)",
     )
     parser.add_argument(
-        "--liveness", metavar="URL", default=None, help="serve liveness here, such as http://0.0.0.0:8080/healthz"
+        "--liveness",
+        metavar="URL",
+        default=None,
+        help="serve liveness here, such as http://0.0.0.0:8080/healthz",
     )
     parser.add_argument("--verbose", action="store_true", help="log more")
     args = parser.parse_args(argv)

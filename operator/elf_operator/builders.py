@@ -101,7 +101,7 @@ def npdc_service(job: Job, incarnation: int) -> Manifest:
             "type": "ClusterIP",
             "publishNotReadyAddresses": True,
             "selector": {key: labels[key] for key in wanted},
-            "ports": [{"name": "elf", "port": contract.WIRE_PORT, "targetPort": contract.WIRE_PORT}],
+            "ports": [{"name": "elf", "protocol": "TCP", "port": contract.WIRE_PORT}],
         },
     }
 
@@ -144,7 +144,9 @@ def npdc_account(job: Job) -> list[Manifest]:
 
 def pod(job: Job, spec: Spec, defaults: Defaults, role: Role, index: int, incarnation: int) -> Manifest:
     """One pod of the job, the user's template merged in."""
-    template = {Role.NPDC: spec.npdc_template, Role.MDC: spec.mdc_template, Role.HOME: spec.home_template}[role]
+    template = {Role.NPDC: spec.npdc_template, Role.MDC: spec.mdc_template, Role.HOME: spec.home_template}[
+        role
+    ]
     manifest: Manifest = {
         "apiVersion": "v1",
         "kind": "Pod",

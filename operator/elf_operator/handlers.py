@@ -97,6 +97,10 @@ def registry(defaults: Defaults) -> kopf.OperatorRegistry:
     """The handlers: start, stop, and a wake for every event of a job or of one of its pods."""
     made = kopf.OperatorRegistry()
 
+    @kopf.on.login(registry=made)
+    def log_in(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
     @kopf.on.startup(registry=made)
     async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
         configure(settings)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from elf_worker.contract import API_GROUP, Role
 
 LABEL_JOB = f"{API_GROUP}/job"

@@ -116,7 +116,8 @@ def _problems(seen: Observation) -> list[str]:
 
 def _wind_up(seen: Observation, now: float, end: Condition) -> Plan:
     """Pods leave by themselves; what is still there later is helped. Of a job that never got going, nothing
-    stays."""
+    stays.
+    """
     state = end.type
     ended_at = status.parse_time(seen.status.get("completionTime")) or now
     stillborn = state == "Failed" and not seen.training.get("round")
@@ -129,11 +130,10 @@ def _wind_up(seen: Observation, now: float, end: Condition) -> Plan:
     events = ()
     if not status.holds(old, state):
         events = (Event("Normal" if state == "Complete" else "Warning", end.reason, end.message),)
-    replaced = _replaced_counts(seen)
-    counts = replace(_desired(seen.job.spec), mdcs_replaced=replaced[0], npdc_replaced=replaced[1])
-    new = status.build(seen, now, state, _final(end), counts, status.previous_replacements(seen))
+    new = status.build(seen, now, state, _final(end), _last_counts(seen), status.previous_replacements(seen))
+    kept = {key: old[key] for key in ("assignments",) if key in old}
     return Plan(
-        status=new,
+        status=new | kept,
         delete=delete,
         remove=remove,
         events=events,
@@ -177,9 +177,7 @@ def _suspend(seen: Observation, spec: Spec, now: float) -> Plan:
     ]
     replaced = _replaced_counts(seen)
     counts = replace(_desired(spec), mdcs_replaced=replaced[0], npdc_replaced=replaced[1])
-    new = status.build(
-        seen, now, "Suspended", conditions, counts, status.previous_replacements(seen)
-    )
+    new = status.build(seen, now, "Suspended", conditions, counts, status.previous_replacements(seen))
     events = () if status.holds(seen.status, "Suspended") else (Event("Normal", "Suspended", message),)
     return Plan(status=new, apply=apply, delete=delete, events=events)
 
@@ -189,7 +187,9 @@ def _resume_message(seen: Observation, spec: Spec) -> str:
         return "not started yet"
     if spec.volume_claim:
         every = spec.checkpoint_every
-        return f"resuming goes on from the newest checkpoint on {spec.volume_claim} (one every {every} rounds)"
+        return (
+            f"resuming goes on from the newest checkpoint on {spec.volume_claim} (one every {every} rounds)"
+        )
     return "there is no checkpoint volume: resuming starts over from round 0 and ends with the same bits"
 
 
@@ -217,6 +217,20 @@ def _replaced_counts(seen: Observation) -> tuple[int, int]:
     return sum(s.replaced for s in seen.wiring.mdcs.values()), seen.wiring.npdc.replaced
 
 
+def _last_counts(seen: Observation) -> Counts:
+    """What was there when the job ended: its pods leave, but they did serve."""
+    homes, mdcs = seen.status.get("homes") or {}, seen.status.get("miniDataCenters") or {}
+    replaced = _replaced_counts(seen)
+    return replace(
+        _desired(seen.job.spec),
+        homes_ready=homes.get("ready", 0),
+        mdcs_ready=mdcs.get("ready", 0),
+        mdcs_replaced=replaced[0],
+        npdc_ready=bool((seen.status.get("northPole") or {}).get("ready")),
+        npdc_replaced=replaced[1],
+    )
+
+
 def _desired(spec: Spec | None) -> Counts:
     return Counts(homes_desired=spec.homes, mdcs_desired=spec.mdcs) if spec else Counts()
 
@@ -234,9 +248,14 @@ class _Place:
     pod: Pod | None = None
     verdict: Verdict | None = None
 
-    @property
-    def ready(self) -> bool:
-        return self.pod is not None and self.pod.ready
+    def serves(self, training: Mapping[str, Any]) -> bool:
+        """Its pod is ready; the NPDC may say so itself, before the next probe of its pod does."""
+        if self.pod is None:
+            return False
+        says = (
+            training.get("phase") == Phase.TRAINING and training.get("incarnation") == self.slot.incarnation
+        )
+        return self.pod.ready or (self.role is Role.NPDC and says)
 
 
 class _Running:
@@ -263,14 +282,15 @@ class _Running:
         homes_ready, homes_failed = self._fill_homes()
         wiring = Wiring(old.version, npdc.slot, self._assigned(old, mdcs), old.recipe)
         self._note_recoveries(npdc, mdcs)
+        training = self.seen.training
         counts = Counts(
             homes_desired=self.spec.homes,
             homes_ready=homes_ready,
             homes_failed=homes_failed,
             mdcs_desired=self.spec.mdcs,
-            mdcs_ready=sum(place.ready for place in mdcs),
+            mdcs_ready=sum(place.serves(training) for place in mdcs),
             mdcs_replaced=sum(place.slot.replaced for place in mdcs),
-            npdc_ready=npdc.ready,
+            npdc_ready=npdc.serves(training),
             npdc_replaced=npdc.slot.replaced,
         )
         return Plan(
@@ -390,8 +410,12 @@ class _Running:
 
     def _note_recoveries(self, npdc: _Place, mdcs: list[_Place]) -> None:
         """A replacement is over when its slot serves again."""
-        serving = {names.pod(self.seen.job.name, p.role, p.index, p.slot.incarnation): p for p in (npdc, *mdcs)}
-        stems = {name.rpartition("-")[0] for name, place in serving.items() if place.ready}
+        serving = {
+            names.pod(self.seen.job.name, p.role, p.index, p.slot.incarnation): p for p in (npdc, *mdcs)
+        }
+        stems = {
+            name.rpartition("-")[0] for name, place in serving.items() if place.serves(self.seen.training)
+        }
         self.history = [
             status.recovered(entry, self.now)
             if entry.recovery_seconds is None and entry.pod.rpartition("-")[0] in stems

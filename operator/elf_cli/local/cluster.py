@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import random
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -163,5 +162,3 @@ class LocalCluster:
             claim = next(c["claimName"] for c in claims if c)
             env[contract.ENV_CHECKPOINT] = str(self._directory / "volumes" / claim)
         return env
-
-

@@ -39,7 +39,9 @@ def parse_kills(texts: Iterable[str], spec: Spec) -> list[Kill]:
         index, round_ = int(match["index"] or 0), int(match["round"])
         count = {Role.NPDC: 1, Role.MDC: spec.mdcs, Role.HOME: spec.homes}[role]
         if index >= count:
-            raise ValueError(f"--kill {text!r}: there is no {role} {index}, they are numbered 0 to {count - 1}")
+            raise ValueError(
+                f"--kill {text!r}: there is no {role} {index}, they are numbered 0 to {count - 1}"
+            )
         if round_ >= spec.rounds:
             raise ValueError(f"--kill {text!r}: training ends after {spec.rounds} rounds")
         kills.append(Kill(role, index // spec.per_pod if role is Role.HOME else index, round_, text))

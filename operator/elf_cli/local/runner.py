@@ -43,7 +43,9 @@ class Outcome:
         if self.state == "Complete":
             return 0
         stillborn = not (self.status.get("training") or {}).get("round")
-        return 2 if self.reason == "InvalidSpec" or (self.reason != "ReplacementsExhausted" and stillborn) else 1
+        return (
+            2 if self.reason == "InvalidSpec" or (self.reason != "ReplacementsExhausted" and stillborn) else 1
+        )
 
 
 class View(Protocol):

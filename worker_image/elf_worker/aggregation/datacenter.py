@@ -306,5 +306,3 @@ class DataCenter:
         self._tally = Tally(self._tally.total.size)
         self._flying = None
         return self._serve_children()
-
-

@@ -317,13 +317,13 @@ class NorthPole:
         if boundary:
             self._served = wanted
         else:
-            kept = {i: mask for i, (uid, mask) in before.items() if i in wanted and wanted[i][0] == uid and uid}
+            kept = {
+                i: mask for i, (uid, mask) in before.items() if i in wanted and wanted[i][0] == uid and uid
+            }
             placed = 0
             for mask in kept.values():
                 placed |= mask
-            self._served = {
-                i: (uid, kept.get(i, 0) | (mask & ~placed)) for i, (uid, mask) in wanted.items()
-            }
+            self._served = {i: (uid, kept.get(i, 0) | (mask & ~placed)) for i, (uid, mask) in wanted.items()}
         out: list[Effect] = []
         for index in self._members:
             if before.get(index) != self._served.get(index):

@@ -148,7 +148,9 @@ class ExactSum:
         result = cls(size)
         result._high = limbs[:size].astype(np.int64)
         result._low = limbs[size:].astype(np.int64)
-        if size and (_reach(result._low) > 2 ** (_LIMB_RATIO - 1) or _reach(result._high) > bound << HIGH_BITS):
+        if size and (
+            _reach(result._low) > 2 ** (_LIMB_RATIO - 1) or _reach(result._high) > bound << HIGH_BITS
+        ):
             raise NotSummableError("OutOfRange", "limbs outside the range that their bound allows")
         result.bound = bound
         return result

@@ -173,7 +173,9 @@ class NpdcShell(Shell):
             _log.info(
                 "wiring %d: %s",
                 wiring.version,
-                ", ".join(f"mdc {i}.{s.incarnation} homes {format_ids(s.homes)}" for i, s in wiring.mdcs.items()),
+                ", ".join(
+                    f"mdc {i}.{s.incarnation} homes {format_ids(s.homes)}" for i, s in wiring.mdcs.items()
+                ),
             )
             self.perform(self.pole.rewire(wiring, self.now()))
 

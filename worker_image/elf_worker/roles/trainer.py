@@ -39,7 +39,11 @@ class Record:
 
 def make_optimizer(config: JobConfig, parameters: Any) -> torch.optim.Optimizer:
     """`torch.optim.<name>(parameters, **args)`. Raises TaskError naming the field."""
-    names = [n for n, c in vars(torch.optim).items() if isinstance(c, type) and issubclass(c, torch.optim.Optimizer)]
+    names = [
+        n
+        for n, c in vars(torch.optim).items()
+        if isinstance(c, type) and issubclass(c, torch.optim.Optimizer)
+    ]
     if config.optimizer not in names or config.optimizer == "Optimizer":
         hint = difflib.get_close_matches(config.optimizer, names, 3, 0.5)
         known = f"did you mean {' or '.join(hint)}?" if hint else f"known: {', '.join(sorted(names))}"
@@ -184,7 +188,9 @@ class Trainer:
         tensors = safetensors.torch.load(blob)
         meta = _read_meta(tensors)
         if meta["job"] != self._config.uid:
-            raise TaskError("spec.northPole.checkpoint.volumeClaim: the volume holds the state of another job")
+            raise TaskError(
+                "spec.northPole.checkpoint.volumeClaim: the volume holds the state of another job"
+            )
         state: dict[int, dict[str, Any]] = {int(i): dict(plain) for i, plain in meta["optimizer"].items()}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):

@@ -53,7 +53,8 @@ class Task(abc.ABC):
 
     def examples(self, batch: Batch) -> int:
         """Examples in a batch: its home's weight in the round's mean. Default: the length of the batch's
-        first part."""
+        first part.
+        """
         first = batch[0] if isinstance(batch, Sequence) else batch
         return len(first)
 
@@ -80,7 +81,9 @@ def load(entrypoint: str, args: Mapping[str, Any], *, homes: int, seed: int) -> 
         raise TaskError(f"{where}: importing {module_name!r} raised {describe(error)}") from error
     found = getattr(module, attribute, None)
     if not (inspect.isclass(found) and issubclass(found, Task)):
-        tasks = [n for n, c in vars(module).items() if inspect.isclass(c) and issubclass(c, Task) and c is not Task]
+        tasks = [
+            n for n, c in vars(module).items() if inspect.isclass(c) and issubclass(c, Task) and c is not Task
+        ]
         hint = difflib.get_close_matches(attribute, tasks, 1, 0.0) or tasks
         what = "is not a subclass of elf_worker.tasks.Task" if found else f"is not in {module_name!r}"
         raise TaskError(f"{where}: {attribute!r} {what}" + (f"; did you mean {hint[0]!r}?" if hint else ""))

@@ -98,7 +98,9 @@ def _first_batch(task: Task, home: int, round: int) -> Any:
         batches: Iterator[Any] = iter(task.batches(home, round))
         for batch in itertools.islice(batches, 1):
             return batch
-    raise TaskError(f"spec.task.entrypoint: batches(home={home}, round={round}) is empty, one batch is needed")
+    raise TaskError(
+        f"spec.task.entrypoint: batches(home={home}, round={round}) is empty, one batch is needed"
+    )
 
 
 class _blame:  # noqa: N801 - reads as a statement

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -183,7 +182,9 @@ class Link(asyncio.BufferedProtocol):
 async def listen(events: Events, host: str, port: int, silence: float) -> asyncio.Server:
     """Take connections on `host:port`, each a new `Link`."""
     loop = asyncio.get_running_loop()
-    return await loop.create_server(lambda: Link(events, silence), host, port, reuse_address=True, backlog=4096)
+    return await loop.create_server(
+        lambda: Link(events, silence), host, port, reuse_address=True, backlog=4096
+    )
 
 
 async def connect(link: Link, address: str, source: str | None) -> None:

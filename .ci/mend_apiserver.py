@@ -14,7 +14,8 @@ import pathlib
 import struct
 import sys
 
-FUNCTION = b"k8s.io/kubernetes/vendor/k8s.io/apiextensions-apiserver/pkg/apiserver.(*unstructuredSchemaCoercer).apply"
+PACKAGE = b"k8s.io/kubernetes/vendor/k8s.io/apiextensions-apiserver/pkg/apiserver"
+FUNCTION = PACKAGE + b".(*unstructuredSchemaCoercer).apply"
 RETURN_NIL = bytes.fromhex("31c0 31db c3")  # xor eax, eax; xor ebx, ebx; ret
 PCLNTAB_MAGIC = struct.pack("<I", 0xFFFFFFF0) + b"\0\0\x01\x08"  # Go 1.18 and 1.19, amd64
 
@@ -44,6 +45,7 @@ def file_offset(binary: bytes, address: int) -> int:
 
 
 def main(path: pathlib.Path) -> None:
+    """Mend the file in place."""
     binary = path.read_bytes()
     at = file_offset(binary, entry_of(binary, FUNCTION))
     if binary[at : at + len(RETURN_NIL)] == RETURN_NIL:

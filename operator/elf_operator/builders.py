@@ -180,7 +180,7 @@ def pod(job: Job, spec: Spec, defaults: Defaults, role: Role, index: int, incarn
             claim = {"claimName": spec.volume_claim}
             manifest["spec"]["volumes"] = [_TMP, {"name": "checkpoint", "persistentVolumeClaim": claim}]
     kept = {"name": manifest["metadata"]["name"], "namespace": job.namespace}
-    merged = merge(manifest, {k: v for k, v in template.items() if k in ("metadata", "spec")})
+    merged: Manifest = merge(manifest, {k: v for k, v in template.items() if k in ("metadata", "spec")})
     merged["metadata"] = merge(merged["metadata"], {**kept, "labels": manifest["metadata"]["labels"]})
     return merged
 

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -114,15 +114,15 @@ def registry(defaults: Defaults) -> kopf.OperatorRegistry:
         await memo.stack.aclose()
 
     @kopf.on.event(API_GROUP, API_VERSION, API_PLURAL, registry=made)
-    async def job_changed(type: str, namespace: str, name: str, memo: kopf.Memo, **_: Any) -> None:
+    async def job_changed(type: str, namespace: str | None, name: str, memo: Any, **_: Any) -> None:
         if type == "DELETED":
-            memo.queue.forget((namespace, name))
+            memo.queue.forget((str(namespace), name))
         else:
-            memo.queue.wake((namespace, name))
+            memo.queue.wake((str(namespace), name))
 
     @kopf.on.event("v1", "pods", labels={names.LABEL_JOB: kopf.PRESENT}, registry=made)
-    async def pod_changed(namespace: str, labels: kopf.Labels, memo: kopf.Memo, **_: Any) -> None:
-        memo.queue.wake((namespace, labels[names.LABEL_JOB]))
+    async def pod_changed(namespace: str | None, labels: Mapping[str, str], memo: Any, **_: Any) -> None:
+        memo.queue.wake((str(namespace), labels[names.LABEL_JOB]))
 
     return made
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from elf_operator import builders, names, spec, status, verdicts
 from elf_operator.builders import Defaults, Manifest
-from elf_operator.observation import Observation, Pod
+from elf_operator.observation import Observation, Pod, parse_time
 from elf_operator.rebalance import rebalance
 from elf_operator.spec import Spec
 from elf_operator.status import Condition, Counts, Replacement
@@ -119,7 +119,7 @@ def _wind_up(seen: Observation, now: float, end: Condition) -> Plan:
     stays.
     """
     state = end.type
-    ended_at = status.parse_time(seen.status.get("completionTime")) or now
+    ended_at = parse_time(seen.status.get("completionTime")) or now
     stillborn = state == "Failed" and not seen.training.get("round")
     late = now >= ended_at + GOODBYE_SECONDS
     doomed = [p for p in seen.pods if not p.deleting and (stillborn or (late and not p.over))]
@@ -127,7 +127,7 @@ def _wind_up(seen: Observation, now: float, end: Condition) -> Plan:
     waits = any(not p.over for p in seen.pods)
     remove = tuple(_leftovers(seen)) if stillborn else ()
     old = seen.status
-    events = ()
+    events: tuple[Event, ...] = ()
     if not status.holds(old, state):
         events = (Event("Normal" if state == "Complete" else "Warning", end.reason, end.message),)
     new = status.build(seen, now, state, _final(end), _last_counts(seen), status.previous_replacements(seen))
@@ -377,7 +377,7 @@ class _Running:
     # -- wiring -------------------------------------------------------------------------------------------
 
     def _assigned(self, old: Wiring, mdcs: list[_Place]) -> dict[int, Slot]:
-        """The slots with their homes: balanced over the MDCs that serve or are about to for the first time."""
+        """The slots with their homes, balanced over the MDCs that serve or start for the first time."""
         current: dict[int, frozenset[int]] = {}
         for place in mdcs:
             before = old.mdcs.get(place.index)
@@ -410,11 +410,11 @@ class _Running:
 
     def _note_recoveries(self, npdc: _Place, mdcs: list[_Place]) -> None:
         """A replacement is over when its slot serves again."""
-        serving = {
-            names.pod(self.seen.job.name, p.role, p.index, p.slot.incarnation): p for p in (npdc, *mdcs)
-        }
+        job, training = self.seen.job.name, self.seen.training
         stems = {
-            name.rpartition("-")[0] for name, place in serving.items() if place.serves(self.seen.training)
+            names.pod(job, place.role, place.index, 0).rpartition("-")[0]
+            for place in (npdc, *mdcs)
+            if place.serves(training)
         }
         self.history = [
             status.recovered(entry, self.now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, Protocol
 
 from elf_operator.builders import Defaults, Manifest
@@ -60,7 +61,7 @@ async def reconcile(
     deletions = [cluster.delete_pod(namespace, d) for d in decided.delete]
     removals = [cluster.remove(kind, namespace, thing) for kind, thing in decided.remove]
     await _all([*deletions, *removals])
-    await _slow_start([lambda m=c.manifest: cluster.create_pod(m) for c in decided.create])
+    await _slow_start([partial(cluster.create_pod, c.manifest) for c in decided.create])
     if decided.status != _own(seen):
         await cluster.write_status(seen, dict(decided.status))
     for event in decided.events:

@@ -74,29 +74,30 @@ def _close(schema: Any) -> Any:
 
 def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
     path = ".".join(["spec", *map(str, error.absolute_path)])
+    limit: Any = error.validator_value
+    schema: Any = error.schema
     match error.validator:
         case "additionalProperties":
-            known = sorted(error.schema["properties"])
-            for name in sorted(set(error.instance) - set(known)):
-                near = difflib.get_close_matches(str(name), known, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-                yield f"{path}.{name}: no such field; {hint}"
+            yield from _unknown_fields(path, error.instance, sorted(schema["properties"]))
         case "required":
-            for name in error.validator_value:
-                if name not in error.instance:
-                    yield f"{path}.{name}: is required"
+            yield from (f"{path}.{name}: is required" for name in limit if name not in error.instance)
         case "minimum":
-            yield f"{path}: is {error.instance}, at least {error.validator_value} is needed"
+            yield f"{path}: is {error.instance}, at least {limit} is needed"
         case "maximum":
-            yield f"{path}: is {error.instance}, at most {error.validator_value} is allowed"
+            yield f"{path}: is {error.instance}, at most {limit} is allowed"
         case "type":
-            yield f"{path}: is {error.instance!r}, {_article(error.validator_value)} is expected"
-        case "anyOf":
-            yield f'{path}: is {error.instance!r}, a count (12) or a percentage from "1%" to "100%" is expected'
-        case "pattern":
-            yield f"{path}: {error.instance!r} is malformed; {_example(path, str(error.validator_value))}"
+            yield f"{path}: is {error.instance!r}, {_article(limit)} is expected"
+        case "anyOf" | "pattern":
+            yield f"{path}: {error.instance!r} is malformed; {_EXAMPLES.get(path, f'it must match {limit}')}"
         case _:
             yield f"{path}: {error.message}"
+
+
+def _unknown_fields(path: str, found: Mapping[str, Any], known: list[str]) -> Iterator[str]:
+    for name in sorted(set(found) - set(known)):
+        near = difflib.get_close_matches(str(name), known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        yield f"{path}.{name}: no such field; {hint}"
 
 
 def _article(kind: object) -> str:
@@ -110,7 +111,3 @@ _EXAMPLES = {
     "spec.optimizer.name": "the name of a class of torch.optim is expected, such as Adam",
     "spec.northPole.checkpoint.volumeClaim": "the name of a PersistentVolumeClaim is expected",
 }
-
-
-def _example(path: str, pattern: str) -> str:
-    return _EXAMPLES.get(path, f"it must match {pattern}")

@@ -155,7 +155,7 @@ class Want(_Message, frozen=True):
 
 
 class Offer(_Message, frozen=True):
-    """Home → MDC, payload the float32 vector: the gradient times the weight, then the loss times the weight."""
+    """Home → MDC, payload the float32 vector: gradient times weight, then loss times weight."""
 
     home: int
     stamp: Stamp

@@ -24,7 +24,10 @@ class Kill:
 
 
 def parse_kills(texts: Iterable[str], spec: Spec) -> list[Kill]:
-    """From `ROLE[/INDEX]@round:N`, several in one text with commas. Raises ValueError saying what is wrong."""
+    """From `ROLE[/INDEX]@round:N`, several in one text with commas.
+
+    Raises ValueError saying what is wrong.
+    """
     kills = []
     for text in (part.strip() for whole in texts for part in whole.split(",")):
         match = _FORM.fullmatch(text)

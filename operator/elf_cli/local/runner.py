@@ -171,7 +171,7 @@ def make_report(job: Job, outcome: Outcome) -> dict[str, Any]:
     """The run as plain data, for `--report`."""
     state = outcome.status
     training = state.get("training") or {}
-    last = next((s for s in reversed(outcome.account.samples) if s["metrics"]), {"metrics": {}})
+    metrics = next((s["metrics"] for s in reversed(outcome.account.samples) if s["metrics"]), {})
     return {
         "job": job.name,
         "state": outcome.state,
@@ -180,7 +180,7 @@ def make_report(job: Job, outcome: Outcome) -> dict[str, Any]:
         "seconds": outcome.account.samples[-1]["seconds"] if outcome.account.samples else 0.0,
         "rounds": training.get("round", 0),
         "loss": float(training["loss"]) if "loss" in training else None,
-        "metrics": last["metrics"],
+        "metrics": metrics,
         "modelDigest": training.get("modelDigest"),
         "exact": training.get("exact"),
         "replaced": state.get("replaced", 0),

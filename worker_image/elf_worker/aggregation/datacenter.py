@@ -155,15 +155,21 @@ class DataCenter:
             case Flush() if message.stamp == self.stamp:
                 self._eager = True
                 return self._maybe_submit()
-            case Keep():
-                self._copy = (message.epoch, message.stamp, payload)
-            case Fetch() if self._copy is not None:
-                epoch, stamp, kept = self._copy
-                return [Send(link, Copy(epoch, stamp), kept)]
+            case Keep() | Fetch():
+                return self._safekeep(link, message, payload)
             case Finish():
                 goodbye: list[Effect] = [Send(child, message) for child in self._children]
                 return [*goodbye, Stop(message.outcome, message.message)]
         return []
+
+    def _safekeep(self, link: LinkId, message: Keep | Fetch, payload: Payload) -> list[Effect]:
+        if isinstance(message, Keep):
+            self._copy = (message.epoch, message.stamp, payload)
+            return []
+        if self._copy is None:
+            return []
+        epoch, stamp, kept = self._copy
+        return [Send(link, Copy(epoch, stamp), kept)]
 
     # -- the NPDC's word ----------------------------------------------------------------------------------
 
@@ -287,7 +293,7 @@ class DataCenter:
         return self.settled | self._tally.settled | (self._flying.settled if self._flying else 0)
 
     def _maybe_submit(self) -> list[Effect]:
-        """Send the tally up when it is complete; with the deadline past, whenever there is something in it."""
+        """Send the tally up when it is complete or, with the deadline past, whenever it holds something."""
         tally = self._tally
         ready = self._welcomed and self._flying is None and tally.settled
         if not ready or (self.homes & ~self._counted() and not self._eager):

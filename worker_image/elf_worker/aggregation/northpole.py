@@ -347,7 +347,7 @@ class NorthPole:
     # -- rounds -------------------------------------------------------------------------------------------
 
     def _publish(self, index: int) -> list[Effect]:
-        """Homes and settled homes first: an MDC that has these weights already then knows what to say again."""
+        """Homes and settled homes first: an MDC that has these weights knows then what to say again."""
         assert self._snapshot is not None
         work = Work(self.rules.epoch, self._snapshot.stamp)
         return [*self._assign(index), Send(self._members[index].link, work, self._snapshot.weights)]

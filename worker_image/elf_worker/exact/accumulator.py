@@ -121,8 +121,8 @@ class ExactSum:
     def mean(self, weight: float) -> Floats:
         """The sum divided by `weight`, float32 of shape `(size,)`.
 
-        One rounding to float64 for the sum, one for the quotient, one to float32: within `2^-24 · (1 + 2^-27)`
-        of the exact quotient, relative, while the sum's magnitude is below `2^23`.
+        One rounding to float64 for the sum, one for the quotient, one to float32: within
+        `2^-24 · (1 + 2^-27)` of the exact quotient, relative, while the sum's magnitude is below `2^23`.
         """
         self._settle()
         total = self._high * 2.0**-HIGH_BITS + self._low * 2.0**-LOW_BITS
@@ -131,7 +131,8 @@ class ExactSum:
     def to_bytes(self) -> memoryview:
         """Canonical bytes: all high limbs, then all low limbs, little-endian int64. Size `16 * size`."""
         self._settle()
-        return memoryview(np.concatenate((self._high, self._low)).astype("<i8", copy=False)).cast("B")
+        limbs = np.concatenate((self._high, self._low)).astype("<i8", copy=False)
+        return memoryview(limbs.data).cast("B")
 
     @classmethod
     def from_bytes(cls, size: int, payload: Any, bound: int) -> ExactSum:

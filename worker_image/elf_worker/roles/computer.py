@@ -25,4 +25,4 @@ class Computer:
             vectors.unflatten(self._model, work.weights)
             self._stamp = work.stamp
         vector, weight = vectors.home_vector(self._task, self._model, work.home, work.stamp.round)
-        return Answer(work.stamp, weight, memoryview(vector).cast("B"))
+        return Answer(work.stamp, weight, memoryview(vector.data).cast("B"))

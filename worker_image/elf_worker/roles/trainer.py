@@ -168,7 +168,7 @@ class Trainer:
 
     def _snapshot(self) -> Snapshot:
         weights = vectors.flatten(self._model)
-        return Snapshot(self.stamp, memoryview(weights).cast("B"), self._dump(weights))
+        return Snapshot(self.stamp, memoryview(weights.data).cast("B"), self._dump(weights))
 
     def _dump(self, weights: vectors.Floats) -> bytes:
         """Weights, optimizer state and record in one safetensors blob: no pickle, nowhere."""

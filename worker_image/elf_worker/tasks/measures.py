@@ -6,7 +6,7 @@ import torch
 
 
 def macro_f1(truth: torch.Tensor, guess: torch.Tensor, classes: int) -> float:
-    """Unweighted mean of the classes' F1 scores, 2·TP / (2·TP + FP + FN); a class with none of these counts 0.
+    """Unweighted mean of the classes' F1 scores, 2·TP / (2·TP + FP + FN); 0 for a class never seen.
 
     `truth` and `guess` are integer tensors of one shape with values in `0 .. classes-1`.
     """

@@ -1,4 +1,4 @@
-"""Frame layout: 4 bytes magic, uint32 message length, uint64 payload length, message, payload (little-endian).
+"""Frame layout, little-endian: magic (4 bytes), message length (4), payload length (8), message, payload.
 
 A frame with neither message nor payload is a heartbeat.
 """

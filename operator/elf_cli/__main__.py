@@ -1,0 +1,5 @@
+"""`python -m elf_cli`: the same as `elf`."""
+
+from elf_cli.main import main
+
+main()

@@ -74,21 +74,22 @@ def _close(schema: Any) -> Any:
 
 def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
     path = ".".join(["spec", *map(str, error.absolute_path)])
+    value: Any = error.instance
     limit: Any = error.validator_value
     schema: Any = error.schema
     match error.validator:
         case "additionalProperties":
-            yield from _unknown_fields(path, error.instance, sorted(schema["properties"]))
+            yield from _unknown_fields(path, value, sorted(schema["properties"]))
         case "required":
-            yield from (f"{path}.{name}: is required" for name in limit if name not in error.instance)
+            yield from (f"{path}.{name}: is required" for name in limit if name not in value)
         case "minimum":
-            yield f"{path}: is {error.instance}, at least {limit} is needed"
+            yield f"{path}: is {value}, at least {limit} is needed"
         case "maximum":
-            yield f"{path}: is {error.instance}, at most {limit} is allowed"
+            yield f"{path}: is {value}, at most {limit} is allowed"
         case "type":
-            yield f"{path}: is {error.instance!r}, {_article(limit)} is expected"
+            yield f"{path}: is {value!r}, {_article(limit)} is expected"
         case "anyOf" | "pattern":
-            yield f"{path}: {error.instance!r} is malformed; {_EXAMPLES.get(path, f'it must match {limit}')}"
+            yield f"{path}: {value!r} is malformed; {_EXAMPLES.get(path, f'it must match {limit}')}"
         case _:
             yield f"{path}: {error.message}"
 

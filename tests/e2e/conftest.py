@@ -1,0 +1,143 @@
+"""End-to-end tests run against a cluster whose context they are told to trust, and no other.
+
+    pytest tests/e2e --context kind-elf --worker-image … --operator-image …
+
+They install the CRD and the operator (and remove them again), and make namespaces named `elf-e2e-…`.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from e2e.cluster import Kubectl, describe, wait
+
+ROOT = pathlib.Path(__file__).parents[2]
+MANIFESTS = ROOT / "manifests"
+CEL_SINCE = (1, 25)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--context", help="kubeconfig context of a cluster that may be tested on")
+    parser.addoption("--worker-image", default="ghcr.io/northpole-dev/elf-worker:dev")
+    parser.addoption("--operator-image", default="ghcr.io/northpole-dev/elf-operator:dev")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    report = yield
+    kubectl = getattr(item, "funcargs", {}).get("kubectl")
+    if report.when == "call" and report.failed and kubectl is not None:
+        report.sections.append(("cluster", "\n".join(describe(kubectl))))
+    return report
+
+
+@pytest.fixture(scope="session")
+def context(request: pytest.FixtureRequest) -> str:
+    name = request.config.getoption("--context")
+    if not name:
+        pytest.exit("e2e tests need --context NAME, a kubeconfig context they may change", returncode=4)
+    return str(name)
+
+
+@pytest.fixture(scope="session")
+def server_version(context: str) -> tuple[int, int]:
+    said = json.loads(Kubectl(context)("version", "-o", "json"))["serverVersion"]
+    return int(said["major"]), int(said["minor"].rstrip("+"))
+
+
+@pytest.fixture(scope="session")
+def operator(
+    context: str, server_version: tuple[int, int], request: pytest.FixtureRequest
+) -> Iterator[Kubectl]:
+    """The CRD and the operator, from the plain manifests."""
+    system = Kubectl(context, "elf-system")
+    # kubectl checks the CRD against the server's schema, and an old server knows no CEL rules.
+    lenient = ["--validate=false"] if server_version < CEL_SINCE else []
+    system("apply", *lenient, "-f", str(MANIFESTS / "crd.yaml"))
+    system("wait", "--for=condition=Established", "crd/elftrainingjobs.northpole.dev", "--timeout=30s")
+    system("apply", "-f", str(MANIFESTS / "rbac.yaml"))
+    deployment = yaml.safe_load((MANIFESTS / "operator.yaml").read_text())
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    container["image"] = request.config.getoption("--operator-image")
+    container["env"][0]["value"] = request.config.getoption("--worker-image")
+    assert system.apply(deployment).returncode == 0
+    system("rollout", "status", "deploy/elf-operator", "--timeout=120s")
+    yield system
+    system("delete", "--ignore-not-found", "-f", str(MANIFESTS / "operator.yaml"))
+    system("delete", "--ignore-not-found", "-f", str(MANIFESTS / "rbac.yaml"))
+    system("delete", "--ignore-not-found", "-f", str(MANIFESTS / "crd.yaml"))
+
+
+@pytest.fixture
+def kubectl(operator: Kubectl) -> Iterator[Kubectl]:
+    """kubectl in a namespace of its own, which enforces the restricted Pod Security level."""
+    name = f"elf-e2e-{uuid.uuid4().hex[:8]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    assert Kubectl(operator.context).apply(namespace).returncode == 0
+    kubectl = Kubectl(operator.context, name)
+    yield kubectl
+    kubectl("delete", "elftrainingjobs", "--all", "--wait=true")
+    wait("the pods are gone", lambda: not kubectl.get("pods")["items"], 60)
+    Kubectl(operator.context)("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def sample() -> Callable[..., dict[str, Any]]:
+    """The digits sample with changes to its spec; `None` removes a field."""
+
+    def make(name: str = "digits", **changes: Any) -> dict[str, Any]:
+        job = yaml.safe_load((MANIFESTS / "samples" / "digits.yaml").read_text())
+        job["metadata"]["name"] = name
+        for key, value in changes.items():
+            job["spec"].pop(key, None)
+            if value is not None:
+                job["spec"][key] = value
+        return dict(job)
+
+    return make
+
+
+LONG: dict[str, Any] = {"rounds": 400, "target": None}
+"""Long enough that something can be done to it in mid-run."""
+
+
+@pytest.fixture(scope="session")
+def local_report(
+    sample: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., dict[str, Any]]:
+    """Reports of `elf run` for the sample with changes; each is trained once."""
+    known: dict[str, dict[str, Any]] = {}
+
+    def train(**changes: Any) -> dict[str, Any]:
+        key = json.dumps(changes, sort_keys=True)
+        if key not in known:
+            folder = tmp_path_factory.mktemp("local")
+            # One pod for all homes: the bits do not depend on it, and it starts sooner.
+            job = sample(**changes, homes={"replicas": 12, "perPod": 12})
+            (folder / "job.yaml").write_text(yaml.safe_dump(job))
+            command = [
+                sys.executable,
+                "-m",
+                "elf_cli",
+                "run",
+                "job.yaml",
+                "--report",
+                "report.json",
+                "--plain",
+            ]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+            assert done.returncode == 0, done.stdout + done.stderr
+            known[key] = json.loads((folder / "report.json").read_text())
+        return known[key]
+
+    return train

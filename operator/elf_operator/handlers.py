@@ -43,6 +43,17 @@ class Queue:
         self._defaults = defaults
         self._wakes: dict[Key, asyncio.Event] = {}
         self._workers: dict[Key, asyncio.Task[None]] = {}
+        self._marks: dict[Key, Any] = {}
+
+    def wake_if_new(self, key: Key, mark: Any) -> None:
+        """Look at this job soon, unless this mark was the last one seen of it.
+
+        Progress is written twice a second; it must not cost a look at the cluster each time. A mark that
+        was missed or lost costs nothing but the wait until the resync.
+        """
+        if self._marks.get(key) != mark:
+            self._marks[key] = mark
+            self.wake(key)
 
     def wake(self, key: Key) -> None:
         """Look at this job soon."""
@@ -56,6 +67,7 @@ class Queue:
         if worker := self._workers.pop(key, None):
             worker.cancel()
         self._wakes.pop(key, None)
+        self._marks.pop(key, None)
 
     async def close(self) -> None:
         """Stop all workers."""
@@ -114,17 +126,27 @@ def registry(defaults: Defaults) -> kopf.OperatorRegistry:
         await memo.stack.aclose()
 
     @kopf.on.event(API_GROUP, API_VERSION, API_PLURAL, registry=made)
-    async def job_changed(type: str, namespace: str | None, name: str, memo: Any, **_: Any) -> None:
+    async def job_changed(
+        type: str, namespace: str | None, name: str, body: Any, memo: Any, **_: Any
+    ) -> None:
+        key = (str(namespace), name)
         if type == "DELETED":
-            memo.queue.forget((str(namespace), name))
+            memo.queue.forget(key)
         else:
-            memo.queue.wake((str(namespace), name))
+            memo.queue.wake_if_new(key, mark_of(body))
 
     @kopf.on.event("v1", "pods", labels={names.LABEL_JOB: kopf.PRESENT}, registry=made)
     async def pod_changed(namespace: str | None, labels: Mapping[str, str], memo: Any, **_: Any) -> None:
         memo.queue.wake((str(namespace), labels[names.LABEL_JOB]))
 
     return made
+
+
+def mark_of(body: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What of a job makes the operator act: its spec, and of its progress what concerns data centers."""
+    meta, training = body["metadata"], (body.get("status") or {}).get("training") or {}
+    acted_on = ("phase", "incarnation", "unreachable")
+    return (meta.get("uid"), meta.get("generation"), *(str(training.get(key)) for key in acted_on))
 
 
 def configure(settings: kopf.OperatorSettings) -> None:

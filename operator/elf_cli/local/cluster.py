@@ -42,6 +42,7 @@ class LocalCluster:
         self.woken = asyncio.Event()
         self.on_event: Callable[[Event], None] = lambda event: None
         (directory / "logs").mkdir(parents=True, exist_ok=True)
+        os.environ["OMP_NUM_THREADS"] = "1"  # before anything loads PyTorch: pods share this machine's cores
 
     @property
     def service_address(self) -> str:
@@ -146,7 +147,7 @@ class LocalCluster:
         """What a kubelet and the cluster's DNS would make of the manifest."""
         container = next(c for c in manifest["spec"]["containers"] if c["name"] == CONTAINER)
         env = {k: v for k, v in os.environ.items() if not k.startswith("ELF_")}
-        env |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        env["PYTHONUNBUFFERED"] = "1"
         for item in container["env"]:
             if "value" in item:
                 env[item["name"]] = item["value"]

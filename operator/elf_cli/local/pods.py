@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
-import os
 import pathlib
 import signal
-import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from elf_cli.local import processes
 from elf_operator import names
 from elf_operator.builders import CONTAINER, Manifest
 from elf_operator.observation import Pod, parse_pod
 from elf_operator.status import rfc3339
-from elf_worker.contract import READY_PORT, Role
+from elf_worker.contract import ENV_UID, READY_PORT, Role
 
 _READY_POLL_SECONDS = 0.05
 _RESTART_SECONDS = 1.0
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass
@@ -38,7 +33,7 @@ class LocalPod:
     changed: Callable[[], None]
     uid: str = field(default_factory=lambda: str(uuid.uuid4()))
     created: float = field(default_factory=time.time)
-    process: asyncio.subprocess.Process | None = None
+    process: processes.Child | None = None
     phase: str = "Pending"
     ready: bool = False
     deleting: bool = False
@@ -116,19 +111,10 @@ class LocalPod:
     async def _run_once(self) -> None:
         container = next(c for c in self.manifest["spec"]["containers"] if c["name"] == CONTAINER)
         command = [*container["command"], *container.get("args", [])]
-        if command[0] == "python3":
-            command[0] = sys.executable
-        parent = os.getpid()
-        with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *command,
-                env=dict(self.environment) | {"ELF_POD_UID": self.uid},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for us, not for them
-                preexec_fn=lambda: _die_with(parent),
-            )
+        environment = {**self.environment, ENV_UID: self.uid}
+        self.process = await processes.start(command, environment, self.log)
+        if self.deleting:  # deleted while it was being started
+            self.process.signal(signal.SIGKILL)
         self.exit_code = None
         self.phase = "Running"
         watch = asyncio.get_running_loop().create_task(self._become_ready())
@@ -136,7 +122,8 @@ class LocalPod:
         watch.cancel()
         self.ready = False
         self.exited = time.time()
-        self.exit_code = code if code >= 0 else 128 - code
+        self.exit_code = code
+        self.process = None
 
     async def _become_ready(self) -> None:
         if self.manifest["metadata"]["labels"][names.LABEL_ROLE] != Role.HOME:
@@ -146,9 +133,8 @@ class LocalPod:
         self.changed()
 
     def _signal(self, number: signal.Signals) -> None:
-        if self.process is not None and self.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(number)
+        if self.process is not None:
+            self.process.signal(number)
 
     def _last_words(self) -> str:
         if not self.log.exists():
@@ -164,10 +150,3 @@ async def _accepts(address: str) -> bool:
         return False
     writer.close()
     return True
-
-
-def _die_with(parent: int) -> None:
-    """In the child, before exec: be killed when the parent is gone, however it went."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(137)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from elf_cli.local import processes
 from elf_cli.local.account import Account
 from elf_cli.local.cluster import LocalCluster
 from elf_cli.local.faults import Kill
@@ -74,6 +75,8 @@ class Runner:
         """Until the job has ended. Leaves no process behind, whatever happens."""
         self._pending = sorted(self.kills, key=lambda kill: kill.round)
         self.cluster.on_event = self._show_event
+        self.view.say("loading PyTorch")
+        await processes.preload()
         try:
             async with asyncio.TaskGroup() as group:
                 watcher = group.create_task(self._watch())
@@ -171,7 +174,9 @@ def make_report(job: Job, outcome: Outcome) -> dict[str, Any]:
     """The run as plain data, for `--report`."""
     state = outcome.status
     training = state.get("training") or {}
-    metrics: dict[str, Any] = next((s["metrics"] for s in reversed(outcome.account.samples) if s["metrics"]), {})
+    metrics: dict[str, Any] = next(
+        (s["metrics"] for s in reversed(outcome.account.samples) if s["metrics"]), {}
+    )
     return {
         "job": job.name,
         "state": outcome.state,
@@ -180,7 +185,7 @@ def make_report(job: Job, outcome: Outcome) -> dict[str, Any]:
         "seconds": outcome.account.samples[-1]["seconds"] if outcome.account.samples else 0.0,
         "rounds": training.get("round", 0),
         "loss": float(training["loss"]) if "loss" in training else None,
-        "metrics": metrics,
+        "metrics": measured[-1] if measured else {},
         "modelDigest": training.get("modelDigest"),
         "exact": training.get("exact"),
         "replaced": state.get("replaced", 0),

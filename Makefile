@@ -1,0 +1,57 @@
+# make demo | test | e2e | bench | images | lint.  Everything is installed into .venv; nothing else is touched.
+# PyPI's torch for Linux brings gigabytes of CUDA. For CPUs: PIP_EXTRA_INDEX_URL=<PyTorch's CPU index> make demo
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+WORKER_IMAGE ?= ghcr.io/northpole-dev/elf-worker:dev
+OPERATOR_IMAGE ?= ghcr.io/northpole-dev/elf-operator:dev
+BUILD ?= docker build
+CONTEXT ?=
+CLUSTER ?=
+MARK := $(VENV)/.installed
+
+.PHONY: demo test e2e bench images lint help clean
+help:
+	@echo "make demo    train handwritten digits here, without a cluster; one data center dies on the way"
+	@echo "make test    the fast tests: unit, protocol simulation, contract, local runs"
+	@echo "make e2e     CONTEXT=NAME: on a cluster you trust; CLUSTER=kind: on a kind cluster made for it"
+	@echo "make bench   timings, as ratios"
+	@echo "make images  both container images (BUILD='docker build')"
+	@echo "make lint    ruff, mypy, import-linter"
+
+$(MARK): pyproject.toml constraints.txt
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 cannot make virtual environments: apt-get install python3-venv"; exit 1; }
+	@echo "installing into $(VENV) (PyTorch is large: minutes the first time)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lint]'
+	@touch $@
+
+demo: $(MARK)
+	$(BIN)/elf run manifests/samples/digits.yaml --kill mdc/1@round:20
+
+test: $(MARK)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+lint: $(MARK)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+e2e: $(MARK)
+ifeq ($(CLUSTER),kind)
+	tests/e2e/kind.sh $(BIN)/python $(WORKER_IMAGE) $(OPERATOR_IMAGE)
+else
+	@test -n "$(CONTEXT)" || { echo "which cluster? make e2e CONTEXT=<kubeconfig context you trust>, or make e2e CLUSTER=kind"; exit 2; }
+	$(BIN)/python -m pytest tests/e2e --context $(CONTEXT) --worker-image $(WORKER_IMAGE) --operator-image $(OPERATOR_IMAGE)
+endif
+
+bench: $(MARK)
+	$(BIN)/python tests/bench/run.py
+
+images:
+	$(BUILD) -t $(OPERATOR_IMAGE) -f operator/Dockerfile .
+	$(BUILD) -t $(WORKER_IMAGE) -f worker_image/Dockerfile .
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

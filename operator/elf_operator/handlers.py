@@ -133,7 +133,7 @@ def registry(defaults: Defaults) -> kopf.OperatorRegistry:
         if type == "DELETED":
             memo.queue.forget(key)
         else:
-            memo.queue.wake_if_new(key, mark_of(body))
+            memo.queue.wake_if_new(key, mark_of(seen["body"]))
 
     @kopf.on.event("v1", "pods", labels={names.LABEL_JOB: kopf.PRESENT}, registry=made)
     async def pod_changed(namespace: str | None, labels: Mapping[str, str], memo: Any, **_: Any) -> None:

@@ -174,9 +174,7 @@ def make_report(job: Job, outcome: Outcome) -> dict[str, Any]:
     """The run as plain data, for `--report`."""
     state = outcome.status
     training = state.get("training") or {}
-    metrics: dict[str, Any] = next(
-        (s["metrics"] for s in reversed(outcome.account.samples) if s["metrics"]), {}
-    )
+    measured = [s["metrics"] for s in outcome.account.samples if s["metrics"]]
     return {
         "job": job.name,
         "state": outcome.state,

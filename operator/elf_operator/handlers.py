@@ -126,14 +126,12 @@ def registry(defaults: Defaults) -> kopf.OperatorRegistry:
         await memo.stack.aclose()
 
     @kopf.on.event(API_GROUP, API_VERSION, API_PLURAL, registry=made)
-    async def job_changed(
-        type: str, namespace: str | None, name: str, body: Any, memo: Any, **_: Any
-    ) -> None:
-        key = (str(namespace), name)
+    async def job_changed(type: str, body: kopf.Body, memo: Any, **_: Any) -> None:
+        key = (str(body.metadata.namespace), str(body.metadata.name))
         if type == "DELETED":
             memo.queue.forget(key)
         else:
-            memo.queue.wake_if_new(key, mark_of(seen["body"]))
+            memo.queue.wake_if_new(key, mark_of(body))
 
     @kopf.on.event("v1", "pods", labels={names.LABEL_JOB: kopf.PRESENT}, registry=made)
     async def pod_changed(namespace: str | None, labels: Mapping[str, str], memo: Any, **_: Any) -> None:

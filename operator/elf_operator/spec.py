@@ -10,7 +10,17 @@ from typing import Any
 
 from elf_operator import names, schema
 
-RECIPE = ("task", "seed", "rounds", "target", "evaluateEvery", "optimizer", "round")
+RECIPE = (
+    "task",
+    "seed",
+    "rounds",
+    "target",
+    "evaluateEvery",
+    "optimizer",
+    "localSteps",
+    "localOptimizer",
+    "round",
+)
 """Fields that decide which bits come out: they may not change once the job has started."""
 
 
@@ -29,6 +39,9 @@ class Spec:
     evaluate_every: int
     optimizer: str
     optimizer_args: Mapping[str, Any]
+    local_steps: int
+    local_optimizer: str
+    local_optimizer_args: Mapping[str, Any]
     quorum: int
     deadline_seconds: int
     homes: int
@@ -131,6 +144,9 @@ def _typed(spec: Mapping[str, Any]) -> Spec:
         evaluate_every=spec["evaluateEvery"],
         optimizer=spec["optimizer"]["name"],
         optimizer_args={k: _number(v) for k, v in spec["optimizer"]["args"].items()},
+        local_steps=spec["localSteps"],
+        local_optimizer=spec["localOptimizer"]["name"],
+        local_optimizer_args={k: _number(v) for k, v in spec["localOptimizer"]["args"].items()},
         quorum=count_of(spec["round"]["quorum"], homes),
         deadline_seconds=spec["round"]["deadlineSeconds"],
         homes=homes,

@@ -71,6 +71,9 @@ class JobConfig:
     task_args: dict[str, Any] = field(default_factory=dict)
     optimizer: str = "Adam"
     optimizer_args: dict[str, Any] = field(default_factory=dict)
+    local_steps: int = 1
+    local_optimizer: str = "SGD"
+    local_optimizer_args: dict[str, Any] = field(default_factory=dict)
     evaluate_every: int = 5
     target_metric: str | None = None
     target_at_least: float | None = None

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import torch
+
 from elf_worker import tasks
 from elf_worker.aggregation.effects import Compute
 from elf_worker.aggregation.household import Answer
 from elf_worker.contract import JobConfig
 from elf_worker.messages import Stamp
 from elf_worker.tasks import vectors
+from elf_worker.tasks.optimizers import make_optimizer
 
 
 class Computer:
@@ -17,12 +22,25 @@ class Computer:
         vectors.make_deterministic()
         self._task = tasks.load(config.entrypoint, config.task_args, homes=config.homes, seed=config.seed)
         self._model = vectors.build_model(self._task)
+        self._config = config
         self._stamp: Stamp | None = None
+
+    def _local_optimizer(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        config = self._config
+        return make_optimizer(
+            "spec.localOptimizer", config.local_optimizer, config.local_optimizer_args, parameters
+        )
 
     def gradient(self, work: Compute) -> Answer:
         """The vector of one home for one round. Raises TaskError as `vectors.home_vector` does."""
         if self._stamp != work.stamp:
             vectors.unflatten(self._model, work.weights)
             self._stamp = work.stamp
-        vector, weight = vectors.home_vector(self._task, self._model, work.home, work.stamp.round)
+        where = (self._task, self._model, work.home, work.stamp.round)
+        steps = self._config.local_steps
+        if steps == 1:
+            vector, weight = vectors.home_vector(*where)
+        else:
+            self._stamp = None  # the steps move the weights
+            vector, weight = vectors.pseudo_vector(*where, steps, self._local_optimizer)
         return Answer(work.stamp, weight, memoryview(vector.data).cast("B"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import pathlib
@@ -21,6 +20,7 @@ from elf_worker.messages import Stamp
 from elf_worker.roles import files
 from elf_worker.tasks import TaskError, vectors
 from elf_worker.tasks.base import describe
+from elf_worker.tasks.optimizers import make_optimizer
 
 CHECKPOINT_FILE = "state.safetensors"
 _META = "meta.json"
@@ -37,23 +37,6 @@ class Record:
     """False once a round closed without every home."""
 
 
-def make_optimizer(config: JobConfig, parameters: Any) -> torch.optim.Optimizer:
-    """`torch.optim.<name>(parameters, **args)`. Raises TaskError naming the field."""
-    names = [
-        n
-        for n, c in vars(torch.optim).items()
-        if isinstance(c, type) and issubclass(c, torch.optim.Optimizer)
-    ]
-    if config.optimizer not in names or config.optimizer == "Optimizer":
-        hint = difflib.get_close_matches(config.optimizer, names, 3, 0.5)
-        known = f"did you mean {' or '.join(hint)}?" if hint else f"known: {', '.join(sorted(names))}"
-        raise TaskError(f"spec.optimizer.name: torch.optim has no {config.optimizer!r}; {known}")
-    try:
-        return getattr(torch.optim, config.optimizer)(parameters, **config.optimizer_args)  # type: ignore[no-any-return]
-    except Exception as error:
-        raise TaskError(f"spec.optimizer.args: {config.optimizer} raised {describe(error)}") from error
-
-
 class Trainer:
     """Owns the model and the optimizer of one NPDC incarnation."""
 
@@ -64,7 +47,12 @@ class Trainer:
         self._checkpoint = pathlib.Path(checkpoint, CHECKPOINT_FILE) if checkpoint else None
         self._task = tasks.load(config.entrypoint, config.task_args, homes=config.homes, seed=config.seed)
         self._model = vectors.build_model(self._task)
-        self._optimizer = make_optimizer(config, self._model.parameters())
+        self._optimizer = make_optimizer(
+            "spec.optimizer", config.optimizer, config.optimizer_args, self._model.parameters()
+        )
+        if config.local_steps > 1:  # say here, once, what every home would stumble over
+            local = (config.local_optimizer, config.local_optimizer_args)
+            make_optimizer("spec.localOptimizer", *local, self._model.parameters())
         self._check_target()
         self.record = Record()
         self.stamp = Stamp(0, epoch)

@@ -41,7 +41,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def batches(self, home: int, round: int) -> Iterator[Batch]:
-        """The batches of one home in one round, the same ones whenever it is asked; one is used."""
+        """The batches of one home in one round, the same ones whenever it is asked; `localSteps` are used."""
 
     @abc.abstractmethod
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -75,32 +75,69 @@ def digest(model: torch.nn.Module) -> str:
 
 
 def home_vector(task: Task, model: torch.nn.Module, home: int, round: int) -> tuple[Floats, int]:
-    """One home's vector for one round at the model's weights, and its weight (examples).
+    """One home's gradient for one round at the model's weights as a vector, and its weight (examples).
 
     Raises TaskError naming the method of the task that raised, with home and round.
     """
     torch.manual_seed(derive_seed(task.seed, "home", home, round))  # for dropout and the like
-    batch = _first_batch(task, home, round)
+    [batch] = _batches(task, home, round, 1)
+    loss, weight = _backward(task, model, batch, home, round)
+    pieces = [
+        p.grad.reshape(-1) if p.grad is not None else torch.zeros(p.numel()) for p in model.parameters()
+    ]
+    vector = torch.cat([*pieces, loss.reshape(1)])
+    return (vector * weight).numpy(), weight
+
+
+def pseudo_vector(
+    task: Task,
+    model: torch.nn.Module,
+    home: int,
+    round: int,
+    steps: int,
+    optimize: Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer],
+) -> tuple[Floats, int]:
+    """How far a home comes from the model's weights in so many steps of its own, and its weight (examples).
+
+    The vector holds weights before minus weights after (Reddi et al., "Adaptive Federated Optimization",
+    2021), and the mean loss of the steps. The model is left at the weights after. `optimize` makes the
+    optimizer of the steps, anew each round: nothing of a home outlives a round. Raises TaskError as
+    `home_vector` does.
+    """
+    torch.manual_seed(derive_seed(task.seed, "home", home, round))
+    before = torch.from_numpy(flatten(model))
+    optimizer = optimize(model.parameters())
+    total, losses = 0, torch.zeros(())
+    for batch in _batches(task, home, round, steps):
+        loss, weight = _backward(task, model, batch, home, round)
+        optimizer.step()
+        total, losses = total + weight, losses + loss
+    moved = before - torch.from_numpy(flatten(model))
+    vector = torch.cat([moved, (losses / steps).reshape(1)])
+    return (vector * total).numpy(), total
+
+
+def _backward(
+    task: Task, model: torch.nn.Module, batch: Any, home: int, round: int
+) -> tuple[torch.Tensor, int]:
+    """Gradients of one batch into the parameters; the loss, and the examples it was taken over."""
     model.zero_grad(set_to_none=True)
     with _blame("loss", home, round):
         loss = task.loss(model, batch)
         weight = int(task.examples(batch))
         loss.backward()  # type: ignore[no-untyped-call]
-    pieces = [
-        p.grad.reshape(-1) if p.grad is not None else torch.zeros(p.numel()) for p in model.parameters()
-    ]
-    vector = torch.cat([*pieces, loss.detach().reshape(1)])
-    return (vector * weight).numpy(), weight
+    return loss.detach(), weight
 
 
-def _first_batch(task: Task, home: int, round: int) -> Any:
+def _batches(task: Task, home: int, round: int, count: int) -> list[Any]:
     with _blame("batches", home, round):
-        batches: Iterator[Any] = iter(task.batches(home, round))
-        for batch in itertools.islice(batches, 1):
-            return batch
-    raise TaskError(
-        f"spec.task.entrypoint: batches(home={home}, round={round}) is empty, one batch is needed"
-    )
+        found = list(itertools.islice(iter(task.batches(home, round)), count))
+    if len(found) < count:
+        call = f"batches(home={home}, round={round})"
+        needed = "one batch is" if count == 1 else f"{count} batches are"
+        have = "is empty" if not found else f"gives {len(found)}"
+        raise TaskError(f"spec.task.entrypoint: {call} {have}, {needed} needed")
+    return found
 
 
 class _blame:  # noqa: N801 - reads as a statement

@@ -9,6 +9,7 @@ OPERATOR_IMAGE ?= ghcr.io/northpole-dev/elf-operator:dev
 BUILD ?= docker build
 CONTEXT ?=
 CLUSTER ?=
+E2E_FLAGS ?=
 MARK := $(VENV)/.installed
 
 .PHONY: demo test e2e bench images lint help clean
@@ -43,7 +44,7 @@ ifeq ($(CLUSTER),kind)
 	tests/e2e/kind.sh $(BIN)/python $(WORKER_IMAGE) $(OPERATOR_IMAGE)
 else
 	@test -n "$(CONTEXT)" || { echo "which cluster? make e2e CONTEXT=<kubeconfig context you trust>, or make e2e CLUSTER=kind"; exit 2; }
-	$(BIN)/python -m pytest tests/e2e --context $(CONTEXT) --worker-image $(WORKER_IMAGE) --operator-image $(OPERATOR_IMAGE)
+	$(BIN)/python -m pytest tests/e2e --context $(CONTEXT) --worker-image $(WORKER_IMAGE) --operator-image $(OPERATOR_IMAGE) $(E2E_FLAGS)
 endif
 
 bench: $(MARK)

@@ -141,7 +141,7 @@ class DataCenter:
     def _from_npdc(self, link: LinkId, message: Message, payload: Payload, now: float) -> list[Effect]:
         match message:
             case Welcome():
-                return self._welcome(message)
+                return self._welcome()
             case Turned(final=True):
                 return [Close(link), Stop(message.reason, message.message)]
             case Assign():
@@ -173,10 +173,9 @@ class DataCenter:
 
     # -- the NPDC's word ----------------------------------------------------------------------------------
 
-    def _welcome(self, message: Welcome) -> list[Effect]:
+    def _welcome(self) -> list[Effect]:
         self._welcomed = True
         self._redial.succeeded()
-        self._epoch = message.epoch
         first, self._serving = not self._serving, True
         return [Serve()] if first else []
 
@@ -262,8 +261,8 @@ class DataCenter:
         return [Send(link, Want(self.stamp, ids.to_wire(wanted)))] if wanted else []
 
     def _offer(self, link: LinkId, child: _Child, message: Offer, payload: Payload) -> list[Effect]:
-        home = 1 << message.home if message.home >= 0 else 0
-        if not home & child.homes & self.homes:
+        home = _mask(message.home, child.homes & self.homes)
+        if not home:
             return self._refuse(link, message, "NotMine", f"home {message.home} is not served here")
         if message.stamp != self.stamp:
             return self._refuse(link, message, "StaleRound", f"the round is {self.stamp}")
@@ -277,8 +276,8 @@ class DataCenter:
         return self._maybe_submit()
 
     def _failed(self, child: _Child, message: Failed) -> list[Effect]:
-        home = 1 << message.home if message.home >= 0 else 0
-        if message.stamp != self.stamp or not home & child.homes & self.homes & ~self._counted():
+        home = _mask(message.home, child.homes & self.homes)
+        if message.stamp != self.stamp or not home & ~self._counted():
             return []
         self._tally.fail(message.home, message.reason, message.message)
         return self._maybe_submit()
@@ -295,7 +294,8 @@ class DataCenter:
     def _maybe_submit(self) -> list[Effect]:
         """Send the tally up when it is complete or, with the deadline past, whenever it holds something."""
         tally = self._tally
-        ready = self._welcomed and self._flying is None and tally.settled
+        known = self._assigned_settled[0] == self.stamp  # else the NPDC recovers, or is a round ahead
+        ready = self._welcomed and known and self._flying is None and tally.settled
         if not ready or (self.homes & ~self._counted() and not self._eager):
             return []
         self._flying, self._tally = tally, Tally(tally.total.size)
@@ -312,3 +312,8 @@ class DataCenter:
         self._tally = Tally(self._tally.total.size)
         self._flying = None
         return self._serve_children()
+
+
+def _mask(home: int, among: int) -> int:
+    """The mask of one home if it is among these, else 0. A false id costs nothing, however large."""
+    return 1 << home if home >= 0 and among >> home & 1 else 0

@@ -198,8 +198,8 @@ class Household:
         return self._offer_or_compute(link, mdc.homes)
 
     def _want(self, link: LinkId, mdc: _Mdc, message: Want) -> list[Effect]:
-        if message.stamp != self.stamp:
-            return []
+        if message.stamp != self.stamp:  # it takes us for up to date; its Work came before one of a new epoch
+            return self._hello(link, mdc.homes)
         return self._offer_or_compute(link, ids.from_wire(message.homes) & mdc.homes)
 
     def _offer_or_compute(self, link: LinkId, homes: int) -> list[Effect]:

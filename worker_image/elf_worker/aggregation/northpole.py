@@ -170,6 +170,7 @@ class NorthPole:
             if index not in wiring.mdcs or wiring.mdcs[index].uid != member.uid:
                 out += self._turn(member.link, "Fenced", "this incarnation has been replaced")
                 del self._members[index]
+                self._give_up_fetching(member.link)
         self._watch_for_missing(now)
         out += self._place(boundary=self._round is None)
         for link, register in list(self._waiting.items()):
@@ -191,8 +192,7 @@ class NorthPole:
             if member.link == link:
                 del self._members[index]
                 self._missing_since[index, member.uid] = now
-        if link == self._fetching:
-            self._fetching = None
+        self._give_up_fetching(link)
         return self._recover(now) + self._keep() + self._maybe_leave(now)
 
     def tick(self, now: float) -> list[Effect]:
@@ -267,6 +267,7 @@ class NorthPole:
         out: list[Effect] = []
         if message.index in self._members:  # the same pod dials again before the old connection is known dead
             out.append(Close(self._members[message.index].link))
+            self._give_up_fetching(self._members[message.index].link)
         self._members[message.index] = _Member(link, message.uid, message.address, message.holds)
         self._missing_since.pop((message.index, message.uid), None)
         out.append(Send(link, Welcome(self.rules.epoch)))
@@ -349,8 +350,11 @@ class NorthPole:
     def _publish(self, index: int) -> list[Effect]:
         """Homes and settled homes first: an MDC that has these weights knows then what to say again."""
         assert self._snapshot is not None
-        work = Work(self.rules.epoch, self._snapshot.stamp)
-        return [*self._assign(index), Send(self._members[index].link, work, self._snapshot.weights)]
+        link, stamp = self._members[index].link, self._snapshot.stamp
+        out = [*self._assign(index), Send(link, Work(self.rules.epoch, stamp), self._snapshot.weights)]
+        if self._round is not None and self._round.flushed:
+            out.append(Send(link, Flush(stamp)))
+        return out
 
     def _submit(self, link: LinkId, message: Submit, payload: Payload, now: float) -> list[Effect]:
         index = next((i for i, m in self._members.items() if m.link == link), None)
@@ -446,6 +450,11 @@ class NorthPole:
                 return [Send(link, Fetch())]
         self._loading = True
         return [Initialise()]
+
+    def _give_up_fetching(self, link: LinkId) -> None:
+        """Nothing will come from this link any more (one that we close ourselves raises no `closed`)."""
+        if link == self._fetching:
+            self._fetching = None
 
     def _maybe_leave(self, now: float) -> list[Effect]:
         if self.finish is None:

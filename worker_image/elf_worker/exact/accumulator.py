@@ -141,11 +141,12 @@ class ExactSum:
         Raises NotSummableError when the payload has another size, when a low limb is not in canonical range,
         or when a magnitude exceeds the declared `bound`, so that a false bound cannot hide an overflow.
         """
-        limbs = np.frombuffer(payload, dtype="<i8")
-        if limbs.size != 2 * size:
-            raise NotSummableError("WrongSize", f"{limbs.size} limbs where {2 * size} are expected")
+        got = memoryview(payload).nbytes if payload is not None else 0
+        if got != 16 * size:
+            raise NotSummableError("WrongSize", f"{got} bytes where {16 * size} are expected")
         if not 0 <= bound < CAPACITY:
             raise NotSummableError("Overflow", f"declared bound {bound} is outside 0..{CAPACITY - 1}")
+        limbs = np.frombuffer(payload if size else b"", dtype="<i8")
         result = cls(size)
         result._high = limbs[:size].astype(np.int64)
         result._low = limbs[size:].astype(np.int64)

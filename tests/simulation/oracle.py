@@ -1,0 +1,67 @@
+"""Judges a run from outside: what was counted, and what came of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from elf_worker.aggregation import ids
+from elf_worker.aggregation.effects import Effect, Send, Step
+from elf_worker.aggregation.northpole import RoundLog, Snapshot
+from elf_worker.messages import Accepted, Stamp, Submit
+from simulation import model
+
+if TYPE_CHECKING:
+    from simulation.roles import Npdc
+    from simulation.world import World
+
+
+class ViolationError(AssertionError):
+    """A promise is broken."""
+
+
+class Oracle:
+    """Holds every claim of every NPDC incarnation against arithmetic done without the protocol."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._model = world.model
+        scenario = world.scenario
+        self._everyone = scenario.quorum == scenario.homes
+        self._undisturbed = self._model.undisturbed(scenario.rounds) if self._everyone else []
+        self._weights: dict[Stamp, bytes] = {}
+
+    def submitted(self, npdc: Npdc, uid: str | None, message: Submit, effects: list[Effect]) -> None:
+        """A Submit was answered: was its sender entitled, and its members its own?"""
+        accepted = [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, Accepted)]
+        if not accepted:
+            return
+        wiring = npdc.pole.wiring
+        current = {slot.uid for slot in wiring.mdcs.values() if slot.uid} if wiring else set()
+        if uid not in current:
+            raise ViolationError(f"{npdc.name} accepted a Submit of {uid}; current are {sorted(current)}")
+        said = ids.from_wire(message.members) | ids.from_wire(message.failed)
+        if ids.from_wire(accepted[0].members) != said:
+            raise ViolationError(f"{npdc.name} accepted {accepted[0]} where {message} was said")
+
+    def closed(self, npdc: Npdc, step: Step, log: RoundLog, weights: bytes) -> None:
+        """A round was closed: is its sum the sum over exactly those homes that its log says were counted?"""
+        scenario = self._world.scenario
+        counted = [home for home in range(scenario.homes) if home not in log.missing]
+        what = f"{npdc.name} closed round {log.round}: {log}"
+        if len(counted) != log.counted or log.counted < scenario.quorum:
+            raise ViolationError(f"{what}: the quorum is {scenario.quorum}")
+        if sum(log.by_mdc.values()) != log.counted or log.counted + log.failed > scenario.homes:
+            raise ViolationError(f"{what}: homes are counted twice")
+        if step.weight != sum(map(model.weight_of, counted)):
+            raise ViolationError(f"{what}: weight {step.weight} is not that of {counted}, once each")
+        total = self._model.total(counted, step.stamp.round, weights)
+        if bytes(step.total.to_bytes()) != model.limbs_of(total):
+            raise ViolationError(f"{what}: the sum is not the exact sum over {counted}")
+
+    def published(self, npdc: Npdc, snapshot: Snapshot) -> None:
+        """Weights were published: equal stamps mean equal weights; without missing homes, the known ones."""
+        weights = bytes(snapshot.weights)
+        if self._weights.setdefault(snapshot.stamp, weights) != weights:
+            raise ViolationError(f"{npdc.name} published other weights as {snapshot.stamp} before")
+        if self._everyone and weights != self._undisturbed[snapshot.stamp.round]:
+            raise ViolationError(f"{npdc.name}: {snapshot.stamp} differs from the undisturbed run")

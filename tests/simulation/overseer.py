@@ -1,0 +1,199 @@
+"""The operator of the simulated world: replaces what is dead, assigns homes, sometimes late or twice.
+
+As the real one does, it vacates the slot of a dead MDC at once, starts a successor under the next
+incarnation, and names the successor's uid in the wiring once it has seen it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from elf_worker.contract import Slot, Wiring
+from simulation.roles import HomePod, Mdc, Npdc
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+
+class Overseer:
+    """Looks at the world every now and then and sets it right."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._rng = world.rng
+        scenario = world.scenario
+        self.wanted = scenario.mdcs
+        self.wiring = Wiring(npdc=Slot(0))
+        self.npdc: Npdc | None = None
+        self.mdcs: dict[int, Mdc | None] = {}
+        """The pod that fills each slot; None: it is being created."""
+        self.pods: list[HomePod | None] = []
+        self._lives: dict[int, int] = {}
+        self._paused_until = 0.0
+
+    def begin(self) -> None:
+        """Create everything."""
+        scenario = self._world.scenario
+        self._launch_npdc(0)
+        slots = {}
+        for index in range(self.wanted):
+            slots[index] = Slot(0)
+            self._launch_mdc(index, 0)
+        self._write(replace(self.wiring, mdcs=slots))
+        for index in range(-(-scenario.homes // scenario.per_pod)):
+            self.pods.append(None)
+            self._launch_home(index)
+        self._wake()
+
+    def pause(self, seconds: float) -> None:
+        """It is down, or slow."""
+        self._paused_until = self._world.now + seconds
+
+    # -- creating pods ------------------------------------------------------------------------------------
+
+    def _soon(self) -> float:
+        return 0.02 + 0.5 * self._rng.random()
+
+    def _launch_npdc(self, epoch: int) -> None:
+        self.npdc = None
+        self._world.later(self._soon(), self._start_npdc, epoch)
+
+    def _start_npdc(self, epoch: int) -> None:
+        self.npdc = Npdc(self._world, epoch)
+        self._world.add_npdc(self.npdc)
+        self._tell(self.npdc)
+
+    def _launch_mdc(self, index: int, incarnation: int) -> None:
+        self.mdcs[index] = None
+        self._world.later(self._soon(), self._start_mdc, index, incarnation)
+
+    def _start_mdc(self, index: int, incarnation: int) -> None:
+        if index not in self.mdcs:
+            return  # scaled down meanwhile
+        reuse = self._world.scenario.reuse_addresses
+        address = f"mdc-{index}" if reuse else f"mdc-{index}-{incarnation}"
+        mdc = self.mdcs[index] = Mdc(self._world, index, incarnation, address)
+        self._world.add_mdc(mdc)
+
+    def _launch_home(self, index: int) -> None:
+        self.pods[index] = None
+        self._world.later(self._soon(), self._start_home, index)
+
+    def _start_home(self, index: int) -> None:
+        life = self._lives[index] = self._lives.get(index, -1) + 1
+        self.pods[index] = HomePod(self._world, index, life)
+
+    # -- watching -----------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        if self._world.now >= self._paused_until:
+            self._look()
+        self._world.later(0.1 + 0.5 * self._rng.random(), self._wake)
+
+    def _look(self) -> None:
+        if self.npdc is not None and not self.npdc.alive and not self.npdc.lingers:
+            self.replace_npdc()
+        for index, pod in enumerate(self.pods):
+            if pod is not None and not pod.alive:
+                self._launch_home(index)
+        unreachable = self._unreachable()
+        for index, mdc in self.mdcs.items():
+            if mdc is not None and (not mdc.alive or mdc.uid in unreachable):
+                self.replace_mdc(index)
+        self._assign()
+
+    def _unreachable(self) -> list[str]:
+        if self.npdc is None or not self.npdc.alive or self.npdc.frozen:
+            return []
+        return [uid for _, _, uid in self.npdc.pole.unreachable(self._world.now)]
+
+    def replace_npdc(self) -> None:
+        """The next incarnation; the last one may live on for a while."""
+        epoch = self.wiring.npdc.incarnation + 1
+        self._write(replace(self.wiring, npdc=Slot(epoch)))
+        self._launch_npdc(epoch)
+
+    def replace_mdc(self, index: int) -> None:
+        """Fence the pod and create its successor. The pod itself dies now, later, or by being told."""
+        old = self.mdcs[index]
+        if old is None:
+            return
+        if old.alive and self._rng.random() < 0.5:
+            self._world.later(2 * self._rng.random(), old.crash)
+        slot = self.wiring.mdcs.get(index, Slot(old.incarnation))
+        successor = Slot(max(slot.incarnation, old.incarnation) + 1, "", frozenset(), slot.replaced + 1)
+        self._launch_mdc(index, successor.incarnation)
+        self._write(replace(self.wiring, mdcs={**self.wiring.mdcs, index: successor}))
+        if self._rng.random() < 0.7:
+            self._assign()
+
+    def scale(self, wanted: int) -> None:
+        """Another number of MDCs."""
+        self.wanted = wanted
+        for index in range(wanted):
+            if index not in self.mdcs:
+                last = self.wiring.mdcs.get(index, Slot(-1)).incarnation
+                self._launch_mdc(index, last + 1)
+        for index in [i for i in self.mdcs if i >= wanted]:
+            mdc = self.mdcs.pop(index)
+            if mdc is not None:
+                self._world.later(2 * self._rng.random(), mdc.crash)
+
+    # -- assigning ----------------------------------------------------------------------------------------
+
+    def _assign(self, shuffled: bool = False) -> None:
+        """Vacate slots without a pod, name new pods, give homes without an MDC to those with the fewest."""
+        slots: dict[int, Slot] = {}
+        for index in sorted(set(self.wiring.mdcs) | set(self.mdcs)):
+            slot, mdc = self.wiring.mdcs.get(index, Slot(0)), self.mdcs.get(index)
+            if mdc is None:
+                slots[index] = replace(slot, uid="", homes=frozenset())
+            elif mdc.uid != slot.uid:
+                slots[index] = Slot(mdc.incarnation, mdc.uid, frozenset(), slot.replaced)
+            else:
+                slots[index] = slot
+        eligible = [i for i, slot in slots.items() if slot.uid]
+        if eligible:
+            self._balance(slots, eligible, shuffled)
+        if slots != self.wiring.mdcs:
+            self._write(replace(self.wiring, mdcs=slots))
+
+    def _balance(self, slots: dict[int, Slot], eligible: list[int], shuffled: bool) -> None:
+        homes = {i: set() if shuffled else set(slots[i].homes) for i in eligible}
+        placed = set().union(*homes.values())
+        waiting = [h for h in range(self._world.scenario.homes) if h not in placed]
+        if shuffled:
+            self._rng.shuffle(waiting)
+        for home in waiting:
+            homes[min(eligible, key=lambda i: len(homes[i]))].add(home)
+        while True:
+            most = max(eligible, key=lambda i: len(homes[i]))
+            least = min(eligible, key=lambda i: len(homes[i]))
+            if len(homes[most]) - len(homes[least]) < 2:
+                break
+            homes[least].add(moved := max(homes[most]))
+            homes[most].remove(moved)
+        for i in eligible:
+            slots[i] = replace(slots[i], homes=frozenset(homes[i]))
+
+    def shuffle(self) -> None:
+        """Move homes for no reason; sometimes at once again."""
+        self._assign(shuffled=True)
+        if self._rng.random() < 0.5:
+            self._assign(shuffled=True)
+
+    # -- the wiring ---------------------------------------------------------------------------------------
+
+    def _write(self, wiring: Wiring) -> None:
+        stale, self.wiring = self.wiring, replace(wiring, version=self.wiring.version + 1)
+        for npdc in self._world.npdcs:
+            if npdc.alive:
+                if self._world.faulty and self._rng.random() < 0.1:
+                    self._world.later(self._rng.random(), npdc.rewire, stale)
+                self._tell(npdc)
+
+    def _tell(self, npdc: Npdc) -> None:
+        """A watch delivers in its own time."""
+        slow = self._world.faulty and self._rng.random() < 0.2
+        self._world.later(self._rng.random() * (3.0 if slow else 0.1), npdc.rewire, self.wiring)

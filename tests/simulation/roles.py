@@ -1,0 +1,211 @@
+"""The three roles as processes: what their shells do besides talking, in virtual time."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from elf_worker.aggregation.datacenter import DataCenter, Identity
+from elf_worker.aggregation.effects import Compute, Effect, Initialise, LinkId, Restore, Send, Step, Stop
+from elf_worker.aggregation.household import Answer
+from elf_worker.aggregation.northpole import NorthPole, Rules, Snapshot
+from elf_worker.contract import Phase, Wiring
+from elf_worker.messages import Failed, Finish, Message, Offer, Register, Stamp, Submit
+from simulation import model
+from simulation.process import Process
+
+if TYPE_CHECKING:
+    from simulation.network import End
+    from simulation.world import World
+
+JOB = "job"
+NPDC = "npdc"
+_HEAD = struct.Struct("<qq")
+
+
+def pack(stamp: Stamp, weights: bytes) -> bytes:
+    """A state copy."""
+    return _HEAD.pack(*stamp) + weights
+
+
+def unpack(copy: bytes) -> Snapshot:
+    """Inverse of `pack`, as a snapshot."""
+    weights = copy[_HEAD.size :]
+    return Snapshot(Stamp(*_HEAD.unpack_from(copy)), weights, copy)
+
+
+class Talkative(Process):
+    """A child that may say on a new connection once more what it said on an earlier one."""
+
+    def __init__(self, world: World, name: str, place: str, machine: Any) -> None:
+        super().__init__(world, name, place, machine)
+        self._said: deque[Send] = deque(maxlen=6)
+
+    def sent(self, effect: Send) -> None:
+        """Remember what counts."""
+        if self.world.scenario.replay and isinstance(effect.message, (Submit, Offer, Failed)):
+            self._said.append(effect)
+
+    def connected(self, end: End) -> None:
+        """A connection is there: old words may be repeated on it, soon or late."""
+        super().connected(end)
+        world = self.world
+        if self._said and world.faulty and end.link >= 0 and world.rng.random() < world.scenario.replay:
+            effect = world.rng.choice(list(self._said))
+            world.later(world.rng.random() * 4 * world.latency, self.repeat, end.link, effect)
+
+
+class Mdc(Talkative):
+    """One incarnation of an MDC."""
+
+    def __init__(self, world: World, index: int, incarnation: int, address: str) -> None:
+        self.uid = f"mdc-{index}-{incarnation}"
+        self.index, self.incarnation, self.address = index, incarnation, address
+        identity = Identity(JOB, index, incarnation, self.uid, address)
+        super().__init__(world, self.uid, f"place-{index}", world.datacenter(identity, NPDC))
+
+    @property
+    def center(self) -> DataCenter:
+        """The state machine."""
+        machine = self.machine
+        assert isinstance(machine, DataCenter)
+        return machine
+
+
+class HomePod(Talkative):
+    """One life of a pod of homes."""
+
+    def __init__(self, world: World, index: int, life: int) -> None:
+        scenario = world.scenario
+        first = index * scenario.per_pod
+        homes = range(first, min(first + scenario.per_pod, scenario.homes))
+        name = f"home-{index}" + "'" * life
+        super().__init__(world, name, f"home-{index}", world.household(JOB, homes, NPDC))
+
+    def perform_own(self, effect: Effect) -> None:
+        """A gradient takes time; some homes fail, lie or hang in some rounds."""
+        assert isinstance(effect, Compute)
+        world = self.world
+        seconds = world.rng.random() * world.scenario.compute
+        ailment = world.ailment(effect.home, effect.stamp)
+        if ailment != "silent":
+            world.later(seconds, self.happen, self._computed, effect, ailment)
+
+    def _computed(self, work: Compute, ailment: str, now: float) -> list[Effect]:
+        if ailment == "failed":
+            answer = Answer(work.stamp, 0, None, "TaskFailed", "ill")
+        elif ailment == "nan":
+            answer = Answer(work.stamp, 1, struct.pack(f"<{model.SIZE + 1}f", *[math.nan] * (model.SIZE + 1)))
+        else:
+            vector = self.world.model.vector(work.home, work.stamp.round, bytes(work.weights))
+            answer = Answer(work.stamp, model.weight_of(work.home), vector)
+        return self.machine.computed(work.home, answer)
+
+
+class Npdc(Process):
+    """One incarnation of the NPDC. What it claims is checked by the oracle."""
+
+    def __init__(self, world: World, epoch: int) -> None:
+        scenario = world.scenario
+        known = world.volume is not None and world.rng.random() < 0.5
+        rules = Rules(
+            job=JOB,
+            homes=scenario.homes,
+            quorum=scenario.quorum,
+            deadline=scenario.deadline,
+            silence=scenario.silence,
+            epoch=epoch,
+            checkpoint_round=unpack(world.volume).stamp.round if known and world.volume else -1,
+        )
+        self.epoch = epoch
+        self.pole: NorthPole = world.northpole(rules)
+        self._uids: dict[LinkId, str] = {}
+        self.lingers = False
+        """It has ended, and its last word is not published yet."""
+        super().__init__(world, f"npdc-{epoch}", f"npdc-{epoch}", self.pole)
+
+    # -- what the oracle sees -----------------------------------------------------------------------------
+
+    def _heard(self, end: End, message: Message, payload: Any) -> None:
+        self.world.trace(self.name, "got", end.link, message)
+        if isinstance(message, Register):
+            self._uids[end.link] = message.uid
+        effects = self.pole.received(end.link, message, payload, self.world.now)
+        if isinstance(message, Submit):
+            self.world.oracle.submitted(self, self._uids.get(end.link), message, effects)
+        self.perform(effects)
+
+    def rewire(self, wiring: Wiring) -> None:
+        """The ConfigMap has changed."""
+        if self.alive and not self.frozen:
+            self.world.trace(self.name, "wiring", wiring.to_json())
+        self.happen(self.pole.rewire, wiring)
+
+    # -- the model ----------------------------------------------------------------------------------------
+
+    def perform_own(self, effect: Effect) -> None:
+        """Work on the model takes time, and a crash loses it."""
+        seconds = self.world.rng.random() * 0.3
+        match effect:
+            case Initialise():
+                self.world.later(seconds, self.happen, self._load, None)
+            case Restore():
+                self.world.later(seconds, self.happen, self._load, effect.payload)
+            case Step():
+                self.world.trace(self.name, "steps", self.pole.last_round)
+                self.world.later(seconds, self.happen, self._step, effect)
+            case _:
+                super().perform_own(effect)
+
+    def _load(self, copy: bytes | None, now: float) -> list[Effect]:
+        world = self.world
+        if copy is None:
+            first = Stamp(0, self.epoch)
+            return self._go_on(unpack(world.volume or pack(first, model.START)), now)
+        if world.faulty and world.rng.random() < 0.1:
+            return self.pole.restore_failed(now)
+        return self._go_on(unpack(copy), now)
+
+    def _step(self, step: Step, now: float) -> list[Effect]:
+        log, before = self.pole.last_round, self.pole._snapshot
+        assert log is not None and before is not None
+        self.world.oracle.closed(self, step, log, bytes(before.weights))
+        weights = model.step(bytes(before.weights), step.total.mean(step.weight))
+        stamp = Stamp(step.stamp.round + 1, self.epoch)
+        every = self.world.scenario.volume_every
+        if every and stamp.round % every == 0:
+            self.world.volume = pack(stamp, weights)
+        return self._go_on(unpack(pack(stamp, weights)), now)
+
+    def _go_on(self, snapshot: Snapshot, now: float) -> list[Effect]:
+        self.world.trace(self.name, "publishes", snapshot.stamp)
+        self.world.oracle.published(self, snapshot)
+        finish = None
+        if snapshot.stamp.round >= self.world.scenario.rounds:
+            finish = Finish(Phase.COMPLETE, "done")
+            if self.world.volume is not None:
+                self.world.volume = bytes(snapshot.copy)
+        return self.pole.ready(snapshot, now, finish)
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    def end(self, stop: Stop) -> None:
+        """Unless it is fenced it stays until its last word is published."""
+        super().end(stop)
+        if stop.outcome != "Fenced":
+            self.lingers = True
+            self.world.later(self.world.rng.random(), self._say_last_word, stop)
+
+    def _say_last_word(self, stop: Stop) -> None:
+        if self.frozen:
+            self.world.later(1.0, self._say_last_word, stop)
+        elif self.lingers:
+            snapshot = self.pole._snapshot
+            self.world.conclude(self, stop, bytes(snapshot.weights) if snapshot else b"")
+
+    def crash(self) -> None:
+        """It may also die before its last word."""
+        self.lingers = False
+        super().crash()

@@ -1,0 +1,86 @@
+"""What one seed stands for: the size of the world, its pace, and the faults that will strike it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+FAULTS: dict[str, int] = {
+    "crash_mdc": 6,
+    "crash_npdc": 4,
+    "crash_home": 3,
+    "doom_mdc": 4,
+    "doom_npdc": 4,
+    "doom_home": 2,
+    "crash_many": 2,
+    "break_link": 6,
+    "stall_link": 4,
+    "partition": 4,
+    "freeze_mdc": 4,
+    "freeze_npdc": 3,
+    "freeze_home": 2,
+    "evict_mdc": 4,
+    "evict_npdc": 3,
+    "shuffle_homes": 4,
+    "scale": 3,
+    "pause_operator": 3,
+    "ghost": 3,
+}
+"""Kinds of faults and how often each is drawn."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Everything random is drawn from the seed, here and in the world."""
+
+    seed: int
+    mdcs: int = 2
+    homes: int = 4
+    per_pod: int = 1
+    rounds: int = 3
+    quorum: int = 4
+    sick: int = 0
+    """Homes (the first ones) that fail, send NaN or stay silent in some rounds; only with quorum < homes."""
+    deadline: float = 3.0
+    silence: float = 2.0
+    tick: float = 0.2
+    latency: float = 0.02
+    compute: float = 0.3
+    replay: float = 0.0
+    """Chance that a frame said on an earlier link is said again on a new one."""
+    volume_every: int = 0
+    """Rounds between checkpoints on a volume; 0: no volume."""
+    reuse_addresses: bool = False
+    """A new MDC gets the address of the one it replaces."""
+    faults: tuple[tuple[float, str], ...] = ()
+
+    @property
+    def horizon(self) -> float:
+        """When the last fault strikes."""
+        return max((at for at, _ in self.faults), default=0.0)
+
+
+def draw(seed: int) -> Scenario:
+    """The scenario of a seed."""
+    rng = random.Random(seed)
+    homes = rng.randint(3, 8)
+    full = rng.random() < 0.7
+    quorum = homes if full else rng.randint(max(1, homes // 2), homes - 1)
+    span = rng.choice((1.0, 3.0, 6.0, 10.0))
+    kinds = rng.choices(list(FAULTS), list(FAULTS.values()), k=rng.choice((0, 1, 2, 3, 4, 6, 8, 12)))
+    return Scenario(
+        seed=seed,
+        mdcs=rng.randint(1, 4),
+        homes=homes,
+        per_pod=rng.choice((1, 1, 2, 3)),
+        rounds=rng.randint(3, 6),
+        quorum=quorum,
+        sick=0 if full else rng.randint(0, homes - quorum),
+        tick=rng.choice((0.1, 0.2, 0.3)),
+        latency=rng.choice((0.004, 0.02, 0.02, 0.2)),
+        compute=rng.choice((0.02, 0.3, 0.3, 1.5)),
+        replay=rng.choice((0.0, 0.0, 0.5)),
+        volume_every=rng.choice((0, 0, 1, 2)),
+        reuse_addresses=rng.random() < 0.4,
+        faults=tuple(sorted((rng.random() * span, kind) for kind in kinds)),
+    )

@@ -1,0 +1,295 @@
+"""Breaks the protocol on purpose, one rule at a time: the simulation must notice each within some seeds.
+
+Where two rules protect the same promise (that members are disjoint, and that they are the sender's own),
+both are taken away at once: either alone is enough.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from elf_worker.aggregation import ids, tally
+from elf_worker.aggregation.datacenter import DataCenter
+from elf_worker.aggregation.effects import Close, Effect, LinkId, Send
+from elf_worker.aggregation.household import Answer, Household
+from elf_worker.aggregation.northpole import NorthPole
+from elf_worker.contract import Wiring
+from elf_worker.exact import ExactSum
+from elf_worker.messages import Accepted, Assign, Message, Register, Stamp, Submit, Want, Work
+from simulation.check import breaks
+from simulation.scenario import Scenario, draw
+
+SEEDS = 400
+"""Seeds within which a mutant must be caught."""
+
+
+def restless(seed: int) -> Scenario:
+    """Connections break all the time, and on every new one something old is said again."""
+    rng = random.Random(seed)
+    faults = tuple(sorted((rng.random() * 4, "break_link") for _ in range(20)))
+    return Scenario(seed=seed, rounds=5, replay=1.0, faults=faults)
+
+
+def caught(because: str, seeds: int = SEEDS, kind: Callable[[int], Scenario] = draw, **machines: Any) -> None:
+    """Some seed fails with such a reason."""
+    reasons = []
+    for seed in range(seeds):
+        reason = breaks(kind(seed), **machines)
+        if reason is not None:
+            reasons.append(reason)
+            if because in reason:
+                return
+    pytest.fail(f"{seeds} seeds did not show {because!r}, only {reasons[:5]}")
+
+
+# -- the NPDC ---------------------------------------------------------------------------------------------
+
+
+class WithoutFencing(NorthPole):
+    """Replaced incarnations stay members, and may register again."""
+
+    def rewire(self, wiring: Wiring, now: float) -> list[Effect]:
+        members = dict(self._members)
+        out = super().rewire(wiring, now)
+        gone = {m.link for i, m in members.items() if i not in self._members}
+        self._members |= {i: m for i, m in members.items() if m.link in gone}
+        return [e for e in out if not (isinstance(e, (Send, Close)) and e.link in gone)]
+
+
+class AdmitsAnybody(NorthPole):
+    """The uid of a Register is not compared with the wiring."""
+
+    def _admit(self, link: LinkId, message: Register, now: float) -> list[Effect]:
+        slot = self.wiring.mdcs.get(message.index) if self.wiring else None
+        if slot is None or not slot.uid:
+            return super()._admit(link, message, now)
+        forged = msgspec.structs.replace(message, incarnation=slot.incarnation, uid=slot.uid)
+        return super()._admit(link, forged, now)
+
+
+class TakesStaleRounds(NorthPole):
+    """A Submit of any round is taken for the present one."""
+
+    def _submit(self, link: LinkId, message: Submit, payload: Any, now: float) -> list[Effect]:
+        if self._snapshot is not None:
+            message = msgspec.structs.replace(message, stamp=self._snapshot.stamp)
+        return super()._submit(link, message, payload, now)
+
+
+class KeepsCounting(NorthPole):
+    """A Submit that comes while the optimizer steps still goes into the sum."""
+
+    def _submit(self, link: LinkId, message: Submit, payload: Any, now: float) -> list[Effect]:
+        if self._round is None or not self._round.stepping:
+            return super()._submit(link, message, payload, now)
+        self._round.stepping = False
+        out = super()._submit(link, message, payload, now)
+        self._round.stepping = True
+        return out
+
+
+class NeverFlushes(NorthPole):
+    """Past the deadline nobody is told to send what it has."""
+
+    def _maybe_close(self, now: float) -> list[Effect]:
+        out = super()._maybe_close(now)
+        return [e for e in out if not (isinstance(e, Send) and type(e.message).__name__ == "Flush")]
+
+
+# -- the sum ----------------------------------------------------------------------------------------------
+
+
+def blind_merge(self: tally.Tally, submit: Submit, payload: Any) -> None:
+    """`Tally.merge` without a look at who is counted already."""
+    members = ids.from_wire(submit.members)
+    if members:
+        self.total.merge(ExactSum.from_bytes(self.total.size, payload, submit.bound))
+        self.weight += submit.weight
+    self.members |= members
+    self.failed |= ids.from_wire(submit.failed)
+
+
+class BlindNorthPole(NorthPole):
+    """Takes any members from any current MDC, counted or not."""
+
+    def _submit(self, link: LinkId, message: Submit, payload: Any, now: float) -> list[Effect]:
+        index = next((i for i, m in self._members.items() if m.link == link), None)
+        fresh = self._round is not None and not self._round.stepping
+        stamp = self._snapshot.stamp if self._snapshot else None
+        if index is None or not fresh or message.stamp != stamp:
+            return super()._submit(link, message, payload, now)
+        self._round.tally.merge(message, payload)
+        members = ids.from_wire(message.members) | ids.from_wire(message.failed)
+        count = ids.from_wire(message.members).bit_count()
+        self._round.by_mdc[index] = self._round.by_mdc.get(index, 0) + count
+        return [Send(link, Accepted(message.stamp, ids.to_wire(members))), *self._maybe_close(now)]
+
+
+class FloatSum(ExactSum):
+    """Adds with rounding, as anybody would at first; the same bytes on the wire."""
+
+    floats: Any = np.float64
+
+    def add(self, values: Any) -> None:
+        super().add(values)
+        self._round_to(self._before + values.astype(self.floats))
+
+    def merge(self, other: ExactSum) -> None:
+        theirs = _floats(other, self.floats)
+        super().merge(other)
+        self._round_to(self._before + theirs)
+
+    @property
+    def _before(self) -> Any:
+        return getattr(self, "_rounded", np.zeros(self.size, self.floats))
+
+    def _round_to(self, value: Any) -> None:
+        self._rounded = value
+        limbs = [round(float(x) * 2.0**75) for x in value]
+        low = [(u + (1 << 44)) % (1 << 45) - (1 << 44) for u in limbs]
+        self._raw = 0
+        self._high[:] = [(u - part) >> 45 for u, part in zip(limbs, low, strict=True)]
+        self._low[:] = low
+
+
+class Float32Sum(FloatSum):
+    """The same in single precision."""
+
+    floats = np.float32
+
+
+def _floats(total: ExactSum, dtype: Any) -> Any:
+    limbs = np.frombuffer(total.to_bytes(), "<i8")
+    return (limbs[: total.size] * 2.0**-30 + limbs[total.size :] * 2.0**-75).astype(dtype)
+
+
+# -- the MDC ----------------------------------------------------------------------------------------------
+
+
+class ForgetsItsFlight(DataCenter):
+    """After reconnecting, what was in flight is taken for received."""
+
+    def _reconcile(self, settled: int) -> list[Effect]:
+        self._flying_link = self._up
+        return super()._reconcile(settled)
+
+
+class NeverAsks(DataCenter):
+    """Homes that have the weights already are not asked for what is missing."""
+
+    def _serve_child(self, link: LinkId, child: Any) -> list[Effect]:
+        return [e for e in super()._serve_child(link, child) if not _says(e, Want)]
+
+
+class HoldsOnToHomes(DataCenter):
+    """Homes that moved away are not told."""
+
+    def _assign(self, message: Assign) -> list[Effect]:
+        homes = ids.from_wire(message.homes) | self.homes
+        return super()._assign(Assign(message.stamp, ids.to_wire(homes), message.settled))
+
+
+class MixesRounds(DataCenter):
+    """The tally of the last round is carried into the next."""
+
+    def _work(self, message: Work, payload: Any) -> list[Effect]:
+        kept = self._tally
+        out = super()._work(message, payload)
+        if kept.members and kept.total.size == self._tally.total.size:
+            self._tally = kept
+        return out
+
+
+# -- the home ---------------------------------------------------------------------------------------------
+
+
+class DropsItsAnswer(Household):
+    """Re-homed, it forgets its answer and thinks that it is still computing."""
+
+    def _lose(self, homes: int, now: float) -> list[Effect]:
+        for home in ids.ids_of(homes):
+            if self._answers.pop(home, None) is not None:
+                self._computing.add(home)
+        return super()._lose(homes, now)
+
+
+class AnswersForAnyRound(Household):
+    """An answer for an earlier model is relabelled for the present one."""
+
+    def computed(self, home: int, answer: Answer) -> list[Effect]:
+        if self.stamp is not None:
+            answer = answer._replace(stamp=self.stamp)
+        return super().computed(home, answer)
+
+
+class KeepsOldAnswers(Household):
+    """New weights do not make it compute again."""
+
+    def _work(self, link: LinkId, mdc: Any, message: Work, payload: Any) -> list[Effect]:
+        kept = dict(self._answers)
+        known: Stamp | None = self.stamp
+        if known is not None and message.stamp != known:
+            super()._work(link, mdc, message, payload)
+            self._answers = {h: a._replace(stamp=message.stamp) for h, a in kept.items()}
+            self._computing.clear()
+            return self._offer_or_compute(link, mdc.homes)
+        return super()._work(link, mdc, message, payload)
+
+
+class StaysWithTheSilent(Household):
+    """A lost connection is not followed by a question to the NPDC."""
+
+    def _lose(self, homes: int, now: float) -> list[Effect]:
+        return []
+
+
+def _says(effect: Effect, kind: type[Message]) -> bool:
+    return isinstance(effect, Send) and isinstance(effect.message, kind)
+
+
+# -- all of them ------------------------------------------------------------------------------------------
+
+MUTANTS = [
+    ("northpole", WithoutFencing, "accepted a Submit of"),
+    ("northpole", AdmitsAnybody, "accepted a Submit of"),
+    ("northpole", NeverFlushes, "stuck"),
+    ("datacenter", ForgetsItsFlight, "stuck"),
+    ("northpole", KeepsCounting, "is not that of"),
+    ("datacenter", HoldsOnToHomes, "stuck"),
+    ("datacenter", NeverAsks, "stuck"),
+    ("datacenter", MixesRounds, "the sum is not the exact sum"),
+    ("household", DropsItsAnswer, "stuck"),
+    ("household", AnswersForAnyRound, "the sum is not the exact sum"),
+    ("household", KeepsOldAnswers, "the sum is not the exact sum"),
+    ("household", StaysWithTheSilent, "stuck"),
+]
+
+
+@pytest.mark.parametrize(("role", "mutant", "because"), MUTANTS, ids=lambda m: getattr(m, "__name__", None))
+def test_a_broken_machine_is_caught(role: str, mutant: type, because: str) -> None:
+    caught(because, **{role: mutant})
+
+
+def test_the_machines_themselves_pass_where_mutants_are_caught() -> None:
+    assert [breaks(kind(seed)) for kind in (draw, restless) for seed in range(20)] == [None] * 40
+
+
+def test_taking_stale_rounds_is_caught() -> None:
+    caught("the sum is not the exact sum", kind=restless, northpole=TakesStaleRounds)
+
+
+def test_counting_without_disjointness_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tally.Tally, "merge", blind_merge)
+    caught("counted twice", northpole=BlindNorthPole)
+
+
+@pytest.mark.parametrize("floats", [FloatSum, Float32Sum])
+def test_a_sum_that_rounds_is_caught(monkeypatch: pytest.MonkeyPatch, floats: type) -> None:
+    monkeypatch.setattr(tally, "ExactSum", floats)
+    caught("the sum is not the exact sum", seeds=10)

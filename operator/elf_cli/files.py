@@ -28,6 +28,8 @@ def read_job(path: str) -> dict[str, Any]:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
         raise FileError(f"{path}{line}: not YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise FileError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     jobs = [d for d in documents if isinstance(d, dict) and d.get("kind") == "ElfTrainingJob"]
     if len(jobs) != 1:
         raise FileError(f"{path}: holds {len(jobs)} objects of kind ElfTrainingJob, one is expected")

@@ -12,7 +12,6 @@ from elf_worker import contract
 from elf_worker.contract import JobConfig, Role, Wiring
 
 Manifest = dict[str, Any]
-CONTAINER = "elf"
 UID = 10001
 _GRACE_SECONDS = 2
 _TMP = {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}
@@ -182,10 +181,24 @@ def pod(job: Job, spec: Spec, defaults: Defaults, role: Role, index: int, incarn
         if spec.volume_claim:
             claim = {"claimName": spec.volume_claim}
             manifest["spec"]["volumes"] = [_TMP, {"name": "checkpoint", "persistentVolumeClaim": claim}]
-    kept = {"name": manifest["metadata"]["name"], "namespace": job.namespace}
-    merged: Manifest = merge(manifest, {k: v for k, v in template.items() if k in ("metadata", "spec")})
-    merged["metadata"] = merge(merged["metadata"], {**kept, "labels": manifest["metadata"]["labels"]})
+    return _with_template(manifest, template)
+
+
+def _with_template(manifest: Manifest, template: Mapping[str, Any]) -> Manifest:
+    """The user's labels, annotations and pod spec merged in; what ties the pod to its job stays ours."""
+    meta = manifest["metadata"]
+    theirs = _part(template, "metadata")
+    merged: Manifest = {**manifest, "spec": merge(manifest["spec"], _part(template, "spec"))}
+    merged["metadata"] = {**meta, "labels": {**_part(theirs, "labels"), **meta["labels"]}}
+    if annotations := _part(theirs, "annotations"):
+        merged["metadata"]["annotations"] = dict(annotations)
     return merged
+
+
+def _part(whole: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """An object within a template; what is no object says nothing."""
+    found = whole.get(key)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _container(
@@ -209,7 +222,7 @@ def _container(
         address = f"{names.npdc(job.name)}.{job.namespace}.svc:{contract.WIRE_PORT}"
         env.append({"name": contract.ENV_NPDC, "value": address})
     container: Manifest = {
-        "name": CONTAINER,
+        "name": names.CONTAINER,
         "image": spec.image or defaults.worker_image,
         "imagePullPolicy": defaults.pull_policy,
         "command": ["python3", "-m", "elf_worker", str(role)],
@@ -234,24 +247,26 @@ def _container(
 
 
 def merge(base: Any, overlay: Any) -> Any:
-    """`overlay` laid over `base`, neither changed: objects by key, lists of named objects by name.
+    """`overlay` laid over `base`, neither changed: objects by key, lists of objects by their key.
 
-    Any other value of the overlay replaces the base's; null in the overlay removes a key.
+    That key is `mountPath` where all have one, else `name`. Any other value of the overlay replaces the
+    base's; null in the overlay removes a key.
     """
-    if isinstance(base, Mapping) and isinstance(overlay, Mapping):
-        out = dict(base)
+    if isinstance(overlay, Mapping):
+        out = dict(base) if isinstance(base, Mapping) else {}
         for key, value in overlay.items():
             if value is None:
                 out.pop(key, None)
             else:
-                out[key] = merge(base[key], value) if key in base else value
+                out[key] = merge(out.get(key), value)
         return out
-    if _named(base) and _named(overlay):
-        own = {item["name"]: item for item in base}
-        laid = {item["name"]: merge(own.get(item["name"], {}), item) for item in overlay}
-        return list({**own, **laid}.values())
+    for key in ("mountPath", "name"):
+        if _keyed(base, key) and _keyed(overlay, key):
+            own = {item[key]: item for item in base}
+            laid = {item[key]: merge(own.get(item[key]), item) for item in overlay}
+            return list({**own, **laid}.values())
     return overlay
 
 
-def _named(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(v, Mapping) and "name" in v for v in value)
+def _keyed(value: Any, key: str) -> bool:
+    return isinstance(value, list) and all(isinstance(v, Mapping) and key in v for v in value)

@@ -14,6 +14,8 @@ MANAGER = "elf-training-operator"
 FIELD_MANAGER = MANAGER
 
 MAX_JOB_NAME = 40
+CONTAINER = "elf"
+"""The container of every pod that is ours; templates may bring others."""
 
 
 def pod(job: str, role: Role, index: int, incarnation: int) -> str:

@@ -78,7 +78,8 @@ def parse_pod(body: Mapping[str, Any]) -> Pod | None:
         return None
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
     scheduled = conditions.get("PodScheduled", {})
-    container: Mapping[str, Any] = next(iter(status.get("containerStatuses") or ()), {})
+    containers = status.get("containerStatuses") or ()
+    container: Mapping[str, Any] = next((c for c in containers if c.get("name") == names.CONTAINER), {})
     state = container.get("state") or {}
     waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
     return Pod(

@@ -54,13 +54,14 @@ class Event:
 
 @dataclass(frozen=True)
 class Plan:
-    """To be done in this order: `apply` (fences before anything else), `delete` and `create`, `status`."""
+    """To be done in the order of the fields, the status last: what fences comes before anything else."""
 
     status: Mapping[str, Any]
     apply: tuple[Manifest, ...] = ()
+    """One by one."""
     delete: tuple[Delete, ...] = ()
     remove: tuple[tuple[str, str], ...] = ()
-    """(kind, name) of other objects to delete."""
+    """(kind, name) of other objects to delete, one by one."""
     create: tuple[Create, ...] = ()
     events: tuple[Event, ...] = ()
     again_after: float | None = None
@@ -108,10 +109,14 @@ def _ended(seen: Observation) -> Condition | None:
 def _problems(seen: Observation) -> list[str]:
     if seen.job.spec is None:
         return list(seen.job.errors)
-    if seen.wiring is None:
+    return [f"{path}: cannot change once the job has started; make a new job" for path in _changed(seen)]
+
+
+def _changed(seen: Observation) -> list[str]:
+    """Fields that decide which bits come out and are not what the job was started with."""
+    if seen.wiring is None or seen.job.spec is None:
         return []
-    changed = spec.changed_fields(seen.wiring.recipe, seen.job.recipe)
-    return [f"{path}: cannot change once the job has started; make a new job" for path in changed]
+    return spec.changed_fields(seen.wiring.recipe, seen.job.recipe)
 
 
 def _wind_up(seen: Observation, now: float, end: Condition) -> Plan:
@@ -125,7 +130,8 @@ def _wind_up(seen: Observation, now: float, end: Condition) -> Plan:
     doomed = [p for p in seen.pods if not p.deleting and (stillborn or (late and not p.over))]
     delete = tuple(Delete(p.name, p.uid, f"the job is {state}: {end.reason}") for p in doomed)
     waits = any(not p.over for p in seen.pods)
-    remove = tuple(_leftovers(seen)) if stillborn else ()
+    # The wiring of a job whose recipe was changed says what it was: without it the change would pass.
+    remove = tuple(_leftovers(seen)) if stillborn and not _changed(seen) else ()
     old = seen.status
     events: tuple[Event, ...] = ()
     if not status.holds(old, state):
@@ -142,11 +148,12 @@ def _wind_up(seen: Observation, now: float, end: Condition) -> Plan:
 
 
 def _leftovers(seen: Observation) -> Iterator[tuple[str, str]]:
+    """In the order of removal: what is seen goes last, so that a removal cut short is taken up again."""
+    if seen.service is not None:
+        for kind in ("RoleBinding", "Role", "ServiceAccount", "Service"):
+            yield kind, names.npdc(seen.job.name)
     if seen.wiring is not None:
         yield "ConfigMap", names.wiring(seen.job.name)
-    if seen.service is not None:
-        for kind in ("Service", "RoleBinding", "Role", "ServiceAccount"):
-            yield kind, names.npdc(seen.job.name)
 
 
 def _final(end: Condition) -> list[Condition]:
@@ -272,10 +279,12 @@ class _Running:
         self.problems: list[Verdict] = []
 
     def plan(self) -> Plan:
-        old = self.seen.wiring or Wiring(recipe=self.seen.job.recipe)
+        # Versions begin with the time, so that a wiring that was lost is followed again by the NPDC.
+        old = self.seen.wiring or Wiring(version=int(self.now), recipe=self.seen.job.recipe)
         npdc = self._fill(Role.NPDC, 0, old.npdc if self.seen.wiring else None)
         mdcs = [self._fill(Role.MDC, i, old.mdcs.get(i)) for i in range(self.spec.mdcs)]
-        spent = sum(place.slot.replaced for place in (npdc, *mdcs))
+        retired = sum(s.replaced for i, s in old.mdcs.items() if i >= self.spec.mdcs)
+        spent = retired + sum(place.slot.replaced for place in (npdc, *mdcs))
         if spent > self.spec.max_replacements:
             return self._exhausted(spent)
         self._delete_strays(npdc, mdcs)
@@ -289,7 +298,7 @@ class _Running:
             homes_failed=homes_failed,
             mdcs_desired=self.spec.mdcs,
             mdcs_ready=sum(place.serves(training) for place in mdcs),
-            mdcs_replaced=sum(place.slot.replaced for place in mdcs),
+            mdcs_replaced=spent - npdc.slot.replaced,
             npdc_ready=npdc.serves(training),
             npdc_replaced=npdc.slot.replaced,
         )
@@ -314,6 +323,10 @@ class _Running:
                 return self._launch(role, index, slot or Slot(0), "first start")
             gone = Verdict("PodGone", f"{names.pod(self.seen.job.name, role, index, floor)} is gone", True)
             return self._replace(role, index, slot, gone, pod=None)
+        if newest.deleting and (slot is None or slot.uid != newest.uid):
+            # Nobody acts for the slot and its pod is on the way out: a job suspended or scaled, no fault.
+            successor = replace(slot or Slot(0), incarnation=newest.incarnation + 1)
+            return self._launch(role, index, successor, f"{newest.name} is being deleted")
         slot = replace(slot or Slot(0), incarnation=newest.incarnation, uid=newest.uid)
         verdict = verdicts.judge(newest, self.around)
         if verdict is not None and verdict.replace:
@@ -395,7 +408,8 @@ class _Running:
         if place.pod is None or place.verdict is not None:
             return False
         first = place.slot.replaced == 0 and self.now - place.pod.created < FIRST_START_SECONDS
-        return place.pod.ready or bool(homes) or first
+        heard = {entry.get("mdc") for entry in self.seen.training.get("serving") or ()}
+        return place.pod.ready or first or (bool(homes) and place.index in heard)
 
     def _npdc_objects(self, npdc: _Place) -> list[Manifest]:
         """What the NPDC needs before its pod: an account, an address that leads to this incarnation."""
@@ -403,8 +417,9 @@ class _Running:
         service = builders.npdc_service(job, npdc.slot.incarnation)
         seen = ((self.seen.service or {}).get("spec") or {}).get("selector")
         starting = npdc.pod is None
-        out = builders.npdc_account(job) if starting or self.seen.service is None else []
-        return out + ([service] if seen != service["spec"]["selector"] else [])
+        # The Service comes first: where it is seen, the rest may be there too, to be removed one day.
+        out = [service] if seen != service["spec"]["selector"] else []
+        return out + (builders.npdc_account(job) if starting or self.seen.service is None else [])
 
     # -- status -------------------------------------------------------------------------------------------
 
@@ -463,13 +478,11 @@ class _Running:
             for place in mdcs
             if place.pod is not None and not place.pod.ready
         ]
-        return max(1.0, min(waits)) if waits and min(waits) > 0 else None
+        return min((max(1.0, wait) for wait in waits if wait > 0), default=None)
 
     def _exhausted(self, spent: int) -> Plan:
         allowed = self.spec.max_replacements
-        last = self.history[-1]
-        message = (
-            f"data centers were replaced {spent} times, spec.failurePolicy.maxReplacements is {allowed}; "
-            f"the last: {last.message}"
-        )
+        message = f"data centers were replaced {spent} times, spec.failurePolicy.maxReplacements is {allowed}"
+        if self.history:
+            message += f"; the last: {self.history[-1].message}"
         return _wind_up(self.seen, self.now, Condition("Failed", True, "ReplacementsExhausted", message))

@@ -58,9 +58,9 @@ async def reconcile(
     _explain(name, decided)
     for manifest in decided.apply:
         await cluster.apply(manifest)
-    deletions = [cluster.delete_pod(namespace, d) for d in decided.delete]
-    removals = [cluster.remove(kind, namespace, thing) for kind, thing in decided.remove]
-    await _all([*deletions, *removals])
+    await _all(cluster.delete_pod(namespace, d) for d in decided.delete)
+    for kind, thing in decided.remove:
+        await cluster.remove(kind, namespace, thing)
     await _slow_start([partial(cluster.create_pod, c.manifest) for c in decided.create])
     if decided.status != _own(seen):
         await cluster.write_status(seen, dict(decided.status))

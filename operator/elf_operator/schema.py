@@ -6,6 +6,7 @@ schema serves all, so they cannot disagree.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import functools
 import pathlib
@@ -40,17 +41,18 @@ def _validator() -> jsonschema.Draft202012Validator:
 
 
 def defaulted(value: Any, schema: Schema | None = None) -> Any:
-    """A copy of `value` with the schema's defaults filled in, as the API server does it."""
+    """A copy of `value` with the schema's defaults filled in (and 4 for 4.0), as the API server does it."""
     schema = spec_schema() if schema is None else schema
     if isinstance(value, Mapping) and "properties" in schema:
         out = dict(value)
         for name, sub in schema["properties"].items():
             if name not in out and "default" in sub:
-                out[name] = sub["default"]
+                out[name] = copy.deepcopy(sub["default"])
             if name in out:
                 out[name] = defaulted(out[name], sub)
         return out
-    return value
+    whole = schema.get("type") == "integer" or "x-kubernetes-int-or-string" in schema
+    return int(value) if whole and isinstance(value, float) and value.is_integer() else value
 
 
 def errors(spec: Any) -> list[str]:
@@ -95,7 +97,7 @@ def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
 
 
 def _unknown_fields(path: str, found: Mapping[str, Any], known: list[str]) -> Iterator[str]:
-    for name in sorted(set(found) - set(known)):
+    for name in sorted(set(found) - set(known), key=str):
         near = difflib.get_close_matches(str(name), known, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         yield f"{path}.{name}: no such field; {hint}"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from elf_operator import names, schema
 
+_SERVICE_NAME = re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
 RECIPE = (
     "task",
     "seed",
@@ -110,6 +112,9 @@ def _recipe(spec: Mapping[str, Any]) -> dict[str, Any]:
 def _name_errors(name: str) -> list[str]:
     if len(name) > names.MAX_JOB_NAME:
         return [f"metadata.name: has {len(name)} characters, at most {names.MAX_JOB_NAME} are allowed"]
+    if name and not _SERVICE_NAME.fullmatch(name):
+        rule = "lower-case letters, digits and hyphens are expected, a letter first and no hyphen last"
+        return [f"metadata.name: {name!r} cannot be the name of a Service; {rule}"]
     return [] if name else ["metadata.name: is required"]
 
 
@@ -166,7 +171,7 @@ def count_of(quorum: int | str, homes: int) -> int:
     """A quorum as a count: percentages are rounded up."""
     if isinstance(quorum, int):
         return quorum
-    return math.ceil(int(quorum.rstrip("%")) * homes / 100)
+    return math.ceil(int(quorum.strip().rstrip("%")) * homes / 100)
 
 
 def _number(value: Any) -> Any:

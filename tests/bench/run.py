@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+
 from elf_worker.exact import ExactSum
 
 SIZE = 2_500_000

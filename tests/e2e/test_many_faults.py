@@ -22,9 +22,8 @@ def breaker(request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
     """Breaks nodes, the network and the API server of the cluster, and mends whatever is still broken."""
     program = request.config.getoption("--breaker")
     if not program:
-        pytest.skip(
-            "no --breaker PROGRAM: one that takes node-down N, node-up N, partition IP, heal IP, api-down, api-up"
-        )
+        verbs = "node-down N, node-up N, partition IP, heal IP, api-down, api-up"
+        pytest.skip(f"needs --breaker PROGRAM, one that takes {verbs}")
     undo = {"node-down": "node-up", "partition": "heal", "api-down": "api-up"}
     broken: list[tuple[str, ...]] = []
 

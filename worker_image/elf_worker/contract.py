@@ -105,9 +105,12 @@ def format_ids(ids: Iterable[int]) -> str:
 def parse_ids(text: str) -> frozenset[int]:
     """Inverse of `format_ids`. Raises ValueError for anything else."""
     ids: set[int] = set()
-    for part in filter(None, text.split(",")):
-        low, _, high = part.partition("-")
-        ids.update(range(int(low), int(high or low) + 1))
+    for part in text.split(",") if text else ():
+        low, dash, high = part.partition("-")
+        first, last = int(low), int(high if dash else low)
+        if last < first:
+            raise ValueError(f"{part!r} is no range of ids")
+        ids.update(range(first, last + 1))
     return frozenset(ids)
 
 
@@ -168,8 +171,15 @@ class Wiring:
 
     @classmethod
     def from_json(cls, text: str) -> Wiring:
-        """Inverse of `to_json`. Raises ValueError or KeyError for anything else."""
+        """Inverse of `to_json`. Raises ValueError for anything else."""
         data = json.loads(text)
+        try:
+            return cls._from_data(data)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no wiring: {error!r}") from error
+
+    @classmethod
+    def _from_data(cls, data: Any) -> Wiring:
         return cls(
             version=int(data["version"]),
             npdc=_slot_from_data(data["npdc"]),

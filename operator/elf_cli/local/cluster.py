@@ -12,7 +12,7 @@ from typing import Any
 
 from elf_cli.local.pods import LocalPod
 from elf_operator import names
-from elf_operator.builders import CONTAINER, Manifest
+from elf_operator.builders import Manifest
 from elf_operator.observation import Observation
 from elf_operator.planner import Delete, Event
 from elf_operator.spec import parse_job
@@ -145,7 +145,7 @@ class LocalCluster:
 
     def _environment(self, manifest: Manifest, address: str) -> dict[str, str]:
         """What a kubelet and the cluster's DNS would make of the manifest."""
-        container = next(c for c in manifest["spec"]["containers"] if c["name"] == CONTAINER)
+        container = next(c for c in manifest["spec"]["containers"] if c["name"] == names.CONTAINER)
         env = {k: v for k, v in os.environ.items() if not k.startswith("ELF_")}
         env["PYTHONUNBUFFERED"] = "1"
         for item in container["env"]:

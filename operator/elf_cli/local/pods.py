@@ -13,7 +13,7 @@ from typing import Any
 
 from elf_cli.local import processes
 from elf_operator import names
-from elf_operator.builders import CONTAINER, Manifest
+from elf_operator.builders import Manifest
 from elf_operator.observation import Pod, parse_pod
 from elf_operator.status import rfc3339
 from elf_worker.contract import ENV_UID, READY_PORT, Role
@@ -84,7 +84,9 @@ class LocalPod:
                 "phase": self.phase,
                 "podIP": self.address,
                 "conditions": [{"type": "Ready", "status": str(self.ready)}],
-                "containerStatuses": [{"state": state, "restartCount": self.restarts}],
+                "containerStatuses": [
+                    {"name": names.CONTAINER, "state": state, "restartCount": self.restarts}
+                ],
             },
         }
         pod = parse_pod(body)
@@ -109,7 +111,7 @@ class LocalPod:
         self.changed()
 
     async def _run_once(self) -> None:
-        container = next(c for c in self.manifest["spec"]["containers"] if c["name"] == CONTAINER)
+        container = next(c for c in self.manifest["spec"]["containers"] if c["name"] == names.CONTAINER)
         command = [*container["command"], *container.get("args", [])]
         environment = {**self.environment, ENV_UID: self.uid}
         self.process = await processes.start(command, environment, self.log)

@@ -17,7 +17,8 @@ from elf_worker import tasks
 from elf_worker.contract import JobConfig
 from elf_worker.exact import ExactSum
 from elf_worker.messages import Stamp
-from elf_worker.roles.trainer import CHECKPOINT_FILE, Record, Trainer
+from elf_worker.roles.checkpoints import CHECKPOINT_FILE, rounds_in
+from elf_worker.roles.trainer import Record, Trainer
 from elf_worker.tasks import Task, TaskError, vectors
 from elf_worker.tasks.naughty_or_nice import NaughtyOrNice
 
@@ -270,12 +271,12 @@ def test_a_checkpoint_is_written_every_so_many_rounds_and_taken_up_again(tmp_pat
     model.initialise()
     train(model, 9)
     assert not (tmp_path / CHECKPOINT_FILE).exists()
-    assert model.checkpoint_round() == -1
+    assert rounds_in(str(tmp_path), "uid-1") == -1
     train(model, 1)
-    assert model.checkpoint_round() == 10
+    assert rounds_in(str(tmp_path), "uid-1") == 10
     train(model, 4)  # rounds 11 to 14 are on no volume
     heir = trainer(tmp_path, epoch=2)
-    assert heir.checkpoint_round() == 10
+    assert rounds_in(str(tmp_path), "uid-1") == 10
     assert heir.initialise().stamp == Stamp(10, 1)
     train(heir, 4)
     assert heir.digest() == model.digest()
@@ -287,7 +288,7 @@ def test_without_a_volume_nothing_is_written(tmp_path, monkeypatch):
     model.initialise()
     model.save_checkpoint(model.initialise())
     train(model, 10)
-    assert model.checkpoint_round() == -1
+    assert rounds_in(str(tmp_path), "uid-1") == -1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -324,11 +325,11 @@ def test_an_unreadable_checkpoint_is_as_good_as_none(damage, tmp_path):
     damaged = {"empty": b"", "cut": copy[:-7], "noise": b"\x93" * 500}[damage]
     (tmp_path / CHECKPOINT_FILE).write_bytes(damaged)
     heir = trainer(tmp_path, epoch=2)
-    assert heir.checkpoint_round() == -1
+    assert rounds_in(str(tmp_path), "uid-1") == -1
     assert heir.initialise().stamp == Stamp(0, 2)
     train(heir, 10)
     assert heir.digest() == model.digest()
-    assert heir.checkpoint_round() == 10, "and the next good one takes its place"
+    assert rounds_in(str(tmp_path), "uid-1") == 10, "and the next good one takes its place"
 
 
 def test_a_checkpoint_of_another_job_is_refused_with_the_field_that_names_the_volume(tmp_path):

@@ -178,7 +178,7 @@ class NorthPole:
         if self._started is None:
             self._started = now
             self._recover_by = now + 2 * self.rules.silence
-        return out + self._recover(now) + self._answer_locating()
+        return out + self._keep() + self._recover(now) + self._answer_locating()
 
     def opened(self, link: LinkId, now: float) -> list[Effect]:
         """A child has connected; it says who it is."""
@@ -372,6 +372,10 @@ class NorthPole:
         try:
             tally.merge(message, payload)
         except NotSummableError as error:
+            if (
+                error.reason == "Overflow"
+            ):  # each sum is good, together they do not fit: asking again is no help
+                return self.end(Finish("SumTooLarge", f"the gradients are too large: {error}"), now)
             return self._reject(link, message, error.reason, str(error))
         counted = ids.from_wire(message.members).bit_count()
         self._round.by_mdc[index] = self._round.by_mdc.get(index, 0) + counted

@@ -30,14 +30,15 @@ class Board(Protocol):
 async def open_board(where: str) -> AsyncIterator[Board]:
     """`kube:NAMESPACE/JOB/CONFIGMAP` or `file:DIRECTORY`. Raises ValueError for anything else."""
     kind, _, rest = where.partition(":")
-    if kind == "file":
+    names = rest.split("/")
+    if kind == "file" and rest:
         from elf_worker.boards.files import FileBoard
 
         yield FileBoard(rest)
-    elif kind == "kube":
+    elif kind == "kube" and len(names) == 3 and all(names):
         from elf_worker.boards.kube import open_kube_board
 
-        async with open_kube_board(*rest.split("/")) as board:
+        async with open_kube_board(*names) as board:
             yield board
     else:
         raise ValueError(f"board {where!r}: 'kube:NAMESPACE/JOB/CONFIGMAP' or 'file:DIRECTORY' is expected")

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+from elf_worker.boards import BoardError
 from elf_worker.contract import WIRING_KEY, Wiring
 from elf_worker.roles.files import write_atomically
 
@@ -41,4 +42,7 @@ class FileBoard:
     async def publish(self, progress: dict[str, Any]) -> None:
         """See `Board.publish`."""
         path = self._directory / PROGRESS_FILE
-        write_atomically(path, json.dumps(progress).encode(), durable=False)
+        try:
+            write_atomically(path, json.dumps(progress).encode(), durable=False)
+        except OSError as error:
+            raise BoardError(str(error)) from error

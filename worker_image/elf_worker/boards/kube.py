@@ -44,11 +44,13 @@ class KubeBoard:
             )
             try:
                 async for event in stream:
+                    if not isinstance(event, dict):
+                        raise ValueError(f"not an event: {str(event)[:100]!r}")
                     text = (event["object"].data or {}).get(WIRING_KEY, "")
                     if event["type"] in ("ADDED", "MODIFIED") and text and text != seen:
                         seen = text
                         yield Wiring.from_json(text)
-            except (client.ApiException, aiohttp.ClientError, TimeoutError, OSError) as error:
+            except Exception as error:  # the client raises bare ones for lines it does not understand
                 _log.warning("watching the wiring: %s; trying again", _brief(error))
                 await asyncio.sleep(RETRY_SECONDS)
 

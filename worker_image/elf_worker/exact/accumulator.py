@@ -17,7 +17,7 @@ The split needs no convert instruction: adding `1.5 · 2^(52-s)` to a float64 ro
 bulk, at the latest every `_CARRY_EVERY` additions). It is the pre-rounding of Demmel and Nguyen,
 "Parallel Reproducible Summation" (2015), with a bin chosen once and for all.
 
-References: `tests/unit/test_exact.py` states these laws as properties.
+References: `tests/unit/worker/test_exact.py` states these laws as properties.
 """
 
 from __future__ import annotations

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from elf_worker import contract
 from elf_worker.contract import JobConfig
+
+T = TypeVar("T")
 
 
 class BadEnvironmentError(ValueError):
@@ -32,11 +35,11 @@ def read(environ: Mapping[str, str]) -> Environment:
     """Raises BadEnvironmentError naming the variable that is missing."""
     try:
         return Environment(
-            job=JobConfig.from_json(environ[contract.ENV_JOB]),
+            job=_parsed(environ, contract.ENV_JOB, JobConfig.from_json),
             uid=environ[contract.ENV_UID],
             address=environ[contract.ENV_ADDRESS],
-            index=int(environ[contract.ENV_INDEX]),
-            incarnation=int(environ[contract.ENV_INCARNATION]),
+            index=_parsed(environ, contract.ENV_INDEX, int),
+            incarnation=_parsed(environ, contract.ENV_INCARNATION, int),
             npdc=environ.get(contract.ENV_NPDC, ""),
             board=environ.get(contract.ENV_BOARD, ""),
             checkpoint=environ.get(contract.ENV_CHECKPOINT, ""),
@@ -44,3 +47,11 @@ def read(environ: Mapping[str, str]) -> Environment:
         )
     except KeyError as error:
         raise BadEnvironmentError(f"{error.args[0]} is not set: pods are started by the operator") from None
+
+
+def _parsed(environ: Mapping[str, str], name: str, parse: Callable[[str], T]) -> T:
+    text = environ[name]
+    try:
+        return parse(text)
+    except (ValueError, TypeError) as error:
+        raise BadEnvironmentError(f"{name} makes no sense ({error}): {text[:100]!r}") from error

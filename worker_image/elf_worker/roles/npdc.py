@@ -14,6 +14,7 @@ from elf_worker.aggregation.effects import Effect, Initialise, Restore, Step, St
 from elf_worker.aggregation.northpole import NorthPole, Rules, Snapshot
 from elf_worker.contract import JobConfig, Phase, format_ids
 from elf_worker.messages import Finish
+from elf_worker.roles import checkpoints
 from elf_worker.roles.environment import Environment
 from elf_worker.roles.shell import Shell
 
@@ -39,6 +40,7 @@ class NpdcShell(Shell):
             deadline=config.deadline_seconds,
             silence=config.silence_seconds,
             epoch=env.incarnation,
+            checkpoint_round=checkpoints.rounds_in(env.checkpoint, config.uid),
         )
         self.pole = NorthPole(self._rules)
         super().__init__(self.pole, env.address, config.silence_seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import pathlib
 from dataclasses import dataclass, field
@@ -17,13 +18,12 @@ from elf_worker.aggregation.northpole import Snapshot
 from elf_worker.contract import JobConfig
 from elf_worker.exact import ExactSum
 from elf_worker.messages import Stamp
-from elf_worker.roles import files
+from elf_worker.roles import checkpoints, files
 from elf_worker.tasks import TaskError, vectors
 from elf_worker.tasks.base import describe
 from elf_worker.tasks.optimizers import make_optimizer
 
-CHECKPOINT_FILE = "state.safetensors"
-_META = "meta.json"
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Trainer:
         vectors.make_deterministic()
         self._config = config
         self._epoch = epoch
-        self._checkpoint = pathlib.Path(checkpoint, CHECKPOINT_FILE) if checkpoint else None
+        self._checkpoint = checkpoints.path_in(checkpoint)
         self._task = tasks.load(config.entrypoint, config.task_args, homes=config.homes, seed=config.seed)
         self._model = vectors.build_model(self._task)
         self._optimizer = make_optimizer(
@@ -62,7 +62,12 @@ class Trainer:
     def initialise(self) -> Snapshot:
         """From the checkpoint on the volume if there is a good one, else from the first weights."""
         if self._checkpoint is not None and self._checkpoint.exists():
-            self._load(self._checkpoint.read_bytes())
+            try:
+                self._load(self._checkpoint.read_bytes())
+            except TaskError:
+                raise
+            except Exception as error:
+                _log.warning("the checkpoint is unreadable, starting over: %s", error)
         return self._snapshot()
 
     def restore(self, payload: Any) -> Snapshot:
@@ -80,7 +85,10 @@ class Trainer:
         for parameter in self._model.parameters():
             parameter.grad = mean[start : start + parameter.numel()].view_as(parameter)
             start += parameter.numel()
-        self._optimizer.step()
+        try:
+            self._optimizer.step()
+        except Exception as error:
+            raise TaskError(f"spec.optimizer: {self._config.optimizer} raised {describe(error)}") from error
         self.record.loss = float(mean[-1])
         self.record.exact &= everyone
         self.stamp = Stamp(stamp.round + 1, self._epoch)
@@ -98,15 +106,6 @@ class Trainer:
         """To the volume, if there is one: whole or not at all."""
         if self._checkpoint is not None:
             files.write_atomically(self._checkpoint, snapshot.copy)
-
-    def checkpoint_round(self) -> int:
-        """Rounds in the checkpoint on the volume, -1 without one."""
-        if self._checkpoint is None or not self._checkpoint.exists():
-            return -1
-        try:
-            return int(_read_meta(safetensors.torch.load(self._checkpoint.read_bytes()))["stamp"][0])
-        except Exception:
-            return -1  # unreadable: as if it were not there; `initialise` would say so too
 
     # -- measuring ----------------------------------------------------------------------------------------
 
@@ -169,12 +168,12 @@ class Trainer:
                 else:
                     plain.setdefault(str(index), {})[key] = value
         meta = {"stamp": self.stamp, "record": vars(self.record), "optimizer": plain, "job": self._config.uid}
-        tensors[_META] = torch.frombuffer(bytearray(json.dumps(meta).encode()), dtype=torch.uint8)
+        tensors[checkpoints.META] = torch.frombuffer(bytearray(json.dumps(meta).encode()), dtype=torch.uint8)
         return safetensors.torch.save(tensors)
 
     def _load(self, blob: bytes) -> None:
         tensors = safetensors.torch.load(blob)
-        meta = _read_meta(tensors)
+        meta = checkpoints.parse_meta(np.asarray(tensors[checkpoints.META]).tobytes())
         if meta["job"] != self._config.uid:
             raise TaskError(
                 "spec.northPole.checkpoint.volumeClaim: the volume holds the state of another job"
@@ -184,18 +183,13 @@ class Trainer:
             if name.startswith("optimizer."):
                 _, index, key = name.split(".", 2)
                 state.setdefault(int(index), {})[key] = tensor
+        record, stamp = Record(**meta["record"]), Stamp(*meta["stamp"])
         fresh = self._optimizer.state_dict()
+        vectors.unflatten(self._model, tensors["weights"].numpy())  # refuses a wrong size before it begins
         self._optimizer.load_state_dict({"state": state, "param_groups": fresh["param_groups"]})
-        vectors.unflatten(self._model, tensors["weights"].numpy())
-        self.record = Record(**meta["record"])
-        self.stamp = Stamp(*meta["stamp"])
+        self.record, self.stamp = record, stamp
 
     def _check_target(self) -> None:
         least = self._config.target_at_least
         if least is not None and not math.isfinite(least):
             raise TaskError(f"spec.target.atLeast: {least} is not a finite number")
-
-
-def _read_meta(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    raw = np.asarray(tensors[_META]).tobytes()
-    return dict(json.loads(raw))

@@ -77,7 +77,7 @@ def load(entrypoint: str, args: Mapping[str, Any], *, homes: int, seed: int) -> 
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise TaskError(f"{where}: cannot import {module_name!r} in the worker image: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TaskError(f"{where}: importing {module_name!r} raised {describe(error)}") from error
     found = getattr(module, attribute, None)
     if not (inspect.isclass(found) and issubclass(found, Task)):
@@ -85,8 +85,11 @@ def load(entrypoint: str, args: Mapping[str, Any], *, homes: int, seed: int) -> 
             n for n, c in vars(module).items() if inspect.isclass(c) and issubclass(c, Task) and c is not Task
         ]
         hint = difflib.get_close_matches(attribute, tasks, 1, 0.0) or tasks
-        what = "is not a subclass of elf_worker.tasks.Task" if found else f"is not in {module_name!r}"
+        there = hasattr(module, attribute)
+        what = "is not a subclass of elf_worker.tasks.Task" if there else f"is not in {module_name!r}"
         raise TaskError(f"{where}: {attribute!r} {what}" + (f"; did you mean {hint[0]!r}?" if hint else ""))
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
+        raise TaskError(f"{where}: {attribute} lacks the methods {', '.join(missing)}")
     try:
         return found(homes=homes, seed=seed, **args)
     except Exception as error:

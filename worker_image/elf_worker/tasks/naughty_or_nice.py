@@ -43,7 +43,7 @@ class NaughtyOrNice(Task):
         self._pairs = 0.5 * torch.randn(len(FEATURES), generator=rule)
 
     def model(self) -> nn.Module:
-        """185 parameters."""
+        """181 parameters."""
         return nn.Sequential(nn.Linear(len(FEATURES), 18), nn.Tanh(), nn.Linear(18, 1))
 
     def diary(self, home: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -34,6 +34,8 @@ def build_model(task: Task) -> torch.nn.Module:
         model = task.model()
     except Exception as error:
         raise TaskError(f"{where}: model() raised {describe(error)}") from error
+    if not isinstance(model, torch.nn.Module):
+        raise TaskError(f"{where}: model() gave {model!r}, a torch.nn.Module is expected")
     parameters = dict(model.named_parameters())
     if not parameters:
         raise TaskError(f"{where}: the model has no parameters to train")
@@ -58,6 +60,9 @@ def flatten(model: torch.nn.Module) -> Floats:
 def unflatten(model: torch.nn.Module, weights: Any) -> None:
     """Set the parameters from a vector (anything with the buffer protocol)."""
     vector = torch.from_numpy(np.frombuffer(weights, dtype="<f4").copy())
+    size = sum(p.numel() for p in model.parameters())
+    if len(vector) != size:
+        raise ValueError(f"{len(vector)} weights where {size} are expected")
     start = 0
     with torch.no_grad():
         for parameter in model.parameters():
@@ -126,7 +131,7 @@ def _backward(
         loss = task.loss(model, batch)
         weight = int(task.examples(batch))
         loss.backward()  # type: ignore[no-untyped-call]
-    return loss.detach(), weight
+    return loss.detach().float(), weight
 
 
 def _batches(task: Task, home: int, round: int, count: int) -> list[Any]:

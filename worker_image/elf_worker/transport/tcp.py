@@ -125,6 +125,8 @@ class Link(asyncio.BufferedProtocol):
                 break
             start = body + message_size
             if not message_size:
+                if payload_size:
+                    raise frame.BadFrameError(f"{payload_size} bytes of payload without a message")
                 continue  # a heartbeat
             message = messages.decode(view[body:start])
             if not payload_size:

@@ -1,0 +1,266 @@
+"""An in-memory cluster, with a kubelet that does what the test says, and an oracle that watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from builders import DEFAULTS, NOW, body
+from elf_operator import names
+from elf_operator.builders import Manifest
+from elf_operator.observation import Observation, Pod, parse_pod
+from elf_operator.planner import Delete, Event, Plan, plan
+from elf_operator.reconcile import reconcile
+from elf_operator.spec import parse_job
+from elf_operator.status import rfc3339
+from elf_worker.contract import WIRING_KEY, Role, Slot, Wiring
+
+
+class CrashError(Exception):
+    """The operator died, or a call failed: to the world it is the same."""
+
+
+@dataclass
+class World:
+    """What exists of one job. Every write passes the oracle."""
+
+    body: dict[str, Any] = field(default_factory=body)
+    now: float = NOW
+    status: dict[str, Any] = field(default_factory=dict)
+    objects: dict[tuple[str, str], Manifest] = field(default_factory=dict)
+    pods: dict[str, Pod] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    writes: list[str] = field(default_factory=list)
+    _uids: int = 0
+    _known: set[str] = field(default_factory=set)
+    _fenced: set[str] = field(default_factory=set)
+
+    # -- seen and done by the operator --------------------------------------------------------------------
+
+    def observe(self) -> Observation:
+        """A fresh look."""
+        self._known = {pod.uid for pod in self.pods.values()}
+        return Observation(
+            job=parse_job(self.body),
+            pods=tuple(self.pods.values()),
+            wiring=self.wiring(),
+            status=dict(self.status),
+            service=self.objects.get(("Service", names.npdc(self.name))),
+        )
+
+    def apply(self, manifest: Manifest) -> None:
+        """Make an object be so."""
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        self.writes.append(f"apply {kind}")
+        if kind == "ConfigMap":
+            self._check_wiring(Wiring.from_json(manifest["data"][WIRING_KEY]))
+        self.objects[kind, name] = manifest
+
+    def remove(self, kind: str, name: str) -> None:
+        """Delete an object; that it is gone is as good."""
+        self.writes.append(f"remove {kind}")
+        assert name.startswith(f"{self.name}-"), "nothing unowned is deleted"
+        self.objects.pop((kind, name), None)
+
+    def create_pod(self, manifest: Manifest) -> None:
+        """Create a pod; that the name is taken is as good."""
+        name = manifest["metadata"]["name"]
+        self.writes.append(f"create {name}")
+        if name in self.pods:
+            return
+        self._uids += 1
+        meta = {**manifest["metadata"], "uid": f"uid-{self._uids}"}
+        meta["creationTimestamp"] = rfc3339(self.now, precise=True)
+        made = parse_pod({"metadata": meta, "spec": manifest["spec"]})
+        assert made is not None and made.name == name
+        self._check_pod(made)
+        self.pods[name] = made
+
+    def delete_pod(self, delete: Delete) -> None:
+        """Begin to delete this very pod."""
+        self.writes.append(f"delete {delete.name}")
+        assert delete.uid in self._known, "nothing unowned is deleted, nor anything that was not seen"
+        held = self.pods.get(delete.name)
+        if held is not None and held.uid == delete.uid:
+            self.pods[delete.name] = replace(held, deleting=True, ready=False)
+
+    def write_status(self, status: dict[str, Any]) -> None:
+        """Replace the operator's part."""
+        self.writes.append("write status")
+        training = {"training": self.status["training"]} if "training" in self.status else {}
+        self.status = {**status, **training}
+
+    # -- done by others -----------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return str(self.body["metadata"]["name"])
+
+    def wiring(self) -> Wiring | None:
+        """As last applied."""
+        held = self.objects.get(("ConfigMap", names.wiring(self.name)))
+        return Wiring.from_json(held["data"][WIRING_KEY]) if held else None
+
+    def edit(self, **changes: dict[str, Any]) -> None:
+        """A person edits fields below these parts of the spec."""
+        for part, fields in changes.items():
+            self.body["spec"].setdefault(part, {}).update(fields)
+        self.body["metadata"]["generation"] += 1
+
+    def suspend(self, on: bool) -> None:
+        """A person suspends or resumes the job."""
+        self.body["spec"]["suspend"] = on
+        self.body["metadata"]["generation"] += 1
+
+    def become(self, name: str, **fields: Any) -> None:
+        """Something happens to a pod."""
+        self.pods[name] = replace(self.pods[name], **fields)
+
+    def train(self, **progress: Any) -> None:
+        """The NPDC reports."""
+        self.status["training"] = {**self.status.get("training", {}), **progress}
+
+    def vanish(self) -> None:
+        """Deletions that have begun come to their end."""
+        self.pods = {name: pod for name, pod in self.pods.items() if not pod.deleting}
+
+    def thrive(self) -> None:
+        """Deletions end, every pod that can still serve does, the NPDC hears everybody."""
+        self.vanish()
+        for name, pod in self.pods.items():
+            if not pod.over:
+                well = {"phase": "Running", "ready": True, "waiting": "", "unschedulable": ""}
+                self.become(name, **well)
+        npdc = [p.incarnation for p in self.pods.values() if p.role is Role.NPDC and p.ready]
+        if npdc:
+            self.train(phase="Training", incarnation=max(npdc), unreachable=[])
+
+    # -- the oracle ---------------------------------------------------------------------------------------
+
+    def _check_wiring(self, new: Wiring) -> None:
+        old = self.wiring()
+        self._check_assignment(new)
+        if old is None:
+            return
+        assert new.version > old.version, "a wiring is written only to say something new"
+        for before, after in _slots(old, new):
+            assert after.incarnation >= before.incarnation, "incarnations never fall"
+            assert after.replaced >= before.replaced
+            if before.uid != after.uid:
+                self._fenced.add(before.uid)
+        assert not self._fenced & {slot.uid for slot in (new.npdc, *new.mdcs.values()) if slot.uid}, (
+            "a fenced pod never comes back"
+        )
+
+    def _check_assignment(self, wiring: Wiring) -> None:
+        homes = [home for slot in wiring.mdcs.values() for home in slot.homes]
+        assert len(homes) == len(set(homes)), "a home is in at most one MDC"
+        assert set(homes) <= set(range(self.body["spec"]["homes"]["replicas"]))
+        assert all(slot.uid for slot in wiring.mdcs.values() if slot.homes), "nobody serves for an empty slot"
+
+    def _check_pod(self, made: Pod) -> None:
+        alive = [p for p in self.pods.values() if (p.role, p.index) == (made.role, made.index)]
+        assert made.incarnation not in [p.incarnation for p in alive], "one pod for each incarnation"
+        if made.role is Role.HOME:
+            return
+        wiring = self.wiring()
+        assert wiring is not None, "fences come before pods"
+        slot = wiring.npdc if made.role is Role.NPDC else wiring.mdcs[made.index]
+        assert (slot.incarnation, slot.uid) == (made.incarnation, ""), "its predecessor is fenced first"
+
+
+def _slots(old: Wiring, new: Wiring) -> Iterator[tuple[Slot, Slot]]:
+    yield old.npdc, new.npdc
+    for index, slot in old.mdcs.items():
+        yield slot, new.mdcs[index]
+
+
+def carry_out(world: World, decided: Plan, calls: int | None = None) -> bool:
+    """Do what a plan says, in its order; stop after so many calls. Whether all of it was done."""
+    work: list[Callable[[], None]] = [lambda m=m: world.apply(m) for m in decided.apply]
+    work += [lambda d=d: world.delete_pod(d) for d in decided.delete]
+    work += [lambda k=kind, n=name: world.remove(k, n) for kind, name in decided.remove]
+    work += [lambda c=c: world.create_pod(c.manifest) for c in decided.create]
+    own = {key: value for key, value in world.status.items() if key != "training"}
+    if decided.status != own:
+        work.append(lambda: world.write_status(dict(decided.status)))
+    for do in work[:calls]:
+        do()
+    return calls is None or calls >= len(work)
+
+
+def settle(world: World, passes: int = 12) -> None:
+    """Plan and let everything thrive until nothing is written any more. Fails if that takes too long."""
+    for _ in range(passes):
+        before = len(world.writes)
+        decided = plan(world.observe(), world.now, DEFAULTS)
+        carry_out(world, decided)
+        quiet = len(world.writes) == before and not any(p.deleting for p in world.pods.values())
+        said = dict(world.status.get("training", {}))
+        world.thrive()
+        world.now += 1.0
+        if quiet and world.status.get("training", {}) == said:
+            return
+    raise AssertionError(f"still writing: {world.writes[-8:]}")
+
+
+@dataclass
+class FakeCluster:
+    """`elf_operator.reconcile.Cluster` over a World.
+
+    The write number `fail_at` (from 0) fails: before it is done, or `after` it is done but not answered;
+    the same holds for every later one if `dead`.
+    """
+
+    world: World
+    fail_at: int | None = None
+    after: bool = False
+    dead: bool = True
+    count: int = 0
+    gone: bool = False
+
+    async def observe(self, namespace: str, name: str) -> Observation | None:
+        """See `Cluster.observe`."""
+        return None if self.gone else self.world.observe()
+
+    async def apply(self, manifest: Manifest) -> None:
+        """See `Cluster.apply`."""
+        self._write(lambda: self.world.apply(manifest))
+
+    async def remove(self, kind: str, namespace: str, name: str) -> None:
+        """See `Cluster.remove`."""
+        self._write(lambda: self.world.remove(kind, name))
+
+    async def create_pod(self, manifest: Manifest) -> None:
+        """See `Cluster.create_pod`."""
+        self._write(lambda: self.world.create_pod(manifest))
+
+    async def delete_pod(self, namespace: str, delete: Delete) -> None:
+        """See `Cluster.delete_pod`."""
+        self._write(lambda: self.world.delete_pod(delete))
+
+    async def write_status(self, seen: Observation, status: dict[str, Any]) -> None:
+        """See `Cluster.write_status`."""
+        self._write(lambda: self.world.write_status(status))
+
+    async def emit(self, seen: Observation, event: Event) -> None:
+        """See `Cluster.emit`."""
+        self.world.events.append(event)
+
+    async def reconcile(self) -> float | None:
+        """One pass of the loop."""
+        meta = self.world.body["metadata"]
+        return await reconcile(self, meta["namespace"], meta["name"], DEFAULTS, lambda: self.world.now)
+
+    def _write(self, do: Callable[[], None]) -> None:
+        number, self.count = self.count, self.count + 1
+        failing = self.fail_at is not None and (
+            number == self.fail_at or (self.dead and number > self.fail_at)
+        )
+        if failing and not (self.after and number == self.fail_at):
+            raise CrashError(f"write {number}")
+        do()
+        if failing:
+            raise CrashError(f"write {number}, after it was done")

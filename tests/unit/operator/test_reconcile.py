@@ -1,0 +1,213 @@
+"""The loop, once: in which order it writes, and what is left when a write fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from builders import NOW
+from elf_operator.builders import Manifest
+from elf_operator.planner import FIRST_START_SECONDS, Delete
+from elf_operator.reconcile import FIRST_BATCH, LARGEST_BATCH
+from fakes import CrashError, FakeCluster, World, settle
+
+
+def settled() -> World:
+    world = World()
+    settle(world)
+    world.train(round=3)
+    settle(world)
+    world.writes.clear()
+    return world
+
+
+def kill_mdc(world: World) -> None:
+    world.become("sleigh-mdc-1-0", phase="Failed", ready=False, exit_code=137)
+
+
+def lose_npdc(world: World) -> None:
+    del world.pods["sleigh-npdc-0"]
+
+
+def suspend(world: World) -> None:
+    world.suspend(True)
+
+
+def shrink(world: World) -> None:
+    world.edit(miniDataCenters={"replicas": 1})
+
+
+def fail_home(world: World) -> None:
+    world.become("sleigh-home-1", phase="Failed", ready=False, exit_code=1)
+
+
+def never_begun(world: World) -> None:
+    """The spec is broken before the first round is done."""
+    world.train(round=0)
+    world.body["spec"]["rounds"] = 0
+
+
+async def test_a_job_that_is_gone_is_left_alone() -> None:
+    world = World()
+    cluster = FakeCluster(world, gone=True)
+    assert await cluster.reconcile() is None
+    assert world.writes == []
+
+
+async def test_a_settled_job_gets_no_writes() -> None:
+    world = settled()
+    assert await FakeCluster(world).reconcile() is None
+    assert world.writes == [] and world.events == []
+
+
+async def test_fences_come_first_and_the_status_last() -> None:
+    world = settled()
+    kill_mdc(world)
+    await FakeCluster(world).reconcile()
+    assert world.writes == [
+        "apply ConfigMap",
+        "delete sleigh-mdc-1-0",
+        "create sleigh-mdc-1-1",
+        "write status",
+    ]
+    assert [e.reason for e in world.events] == ["ContainerKilled"]
+
+
+async def test_the_npdcs_part_of_the_status_is_left_alone() -> None:
+    world = settled()
+    kill_mdc(world)
+    await FakeCluster(world).reconcile()
+    assert world.status["training"]["round"] == 3 and world.status["state"] == "Degraded"
+
+
+async def test_it_says_when_to_look_again() -> None:
+    world = World()
+    cluster = FakeCluster(world)
+    await cluster.reconcile()
+    assert await cluster.reconcile() == FIRST_START_SECONDS
+    world.now = NOW + 20.0
+    assert await cluster.reconcile() == FIRST_START_SECONDS - 20.0
+
+
+async def test_when_a_fence_cannot_be_written_nothing_else_is() -> None:
+    world = settled()
+    kill_mdc(world)
+    with pytest.raises(CrashError):
+        await FakeCluster(world, fail_at=0).reconcile()
+    assert world.writes == [] and world.events == []
+
+
+async def test_one_deletion_that_fails_does_not_hold_up_the_others_but_the_creations() -> None:
+    world = settled()
+    kill_mdc(world)
+    fail_home(world)
+    with pytest.raises(CrashError):
+        await FakeCluster(world, fail_at=1, dead=False).reconcile()
+    assert world.writes == ["apply ConfigMap", "delete sleigh-home-1"]
+
+
+SPOILERS = [kill_mdc, lose_npdc, suspend, shrink, fail_home, never_begun]
+
+
+@pytest.mark.parametrize("dead", [True, False], ids=["the operator dies", "one call fails"])
+@pytest.mark.parametrize("after", [False, True], ids=["before it is done", "after it is done"])
+@pytest.mark.parametrize("spoil", [None, *SPOILERS], ids=lambda f: f.__name__ if f else "first_start")
+async def test_whichever_write_fails_the_end_is_the_same(
+    spoil: Callable[[World], None] | None, after: bool, dead: bool
+) -> None:
+    writes, expected = await end_of(spoil, FakeCluster(World()))
+    assert writes > 1
+    for number in range(writes):
+        _, reached = await end_of(spoil, FakeCluster(World(), fail_at=number, after=after, dead=dead))
+        assert reached == expected, f"write {number} failed"
+
+
+async def end_of(spoil: Callable[[World], None] | None, cluster: FakeCluster) -> tuple[int, dict[str, Any]]:
+    """Spoil a settled (None: an empty) world, reconcile once on the bad cluster, settle; what is then."""
+    world = cluster.world = settled() if spoil else World()
+    if spoil:
+        spoil(world)
+    try:
+        await cluster.reconcile()
+    except CrashError:
+        assert cluster.fail_at is not None
+    settle(world)
+    wiring = world.wiring()
+    told = {key: world.status[key] for key in ("state", "replaced", "homes", "miniDataCenters", "northPole")}
+    homes = wiring.home_of() if wiring else {}
+    return cluster.count, {"pods": set(world.pods), "objects": set(world.objects), "homes": homes} | told
+
+
+async def test_a_failed_status_is_written_by_the_next_pass() -> None:
+    world = World()
+    reference = World()
+    await FakeCluster(reference).reconcile()
+    with pytest.raises(CrashError):
+        await FakeCluster(world, fail_at=len(reference.writes) - 1).reconcile()
+    assert world.status == {}
+    await FakeCluster(world).reconcile()
+    assert world.status["state"] == "Pending"
+
+
+@dataclass
+class SlowCluster(FakeCluster):
+    """Its calls take a while; it notes how many pods are being created at once."""
+
+    pending: int = 0
+    peaks: tuple[int, ...] = ()
+    refuses: bool = False
+    tried: int = 0
+
+    async def create_pod(self, manifest: Manifest) -> None:
+        self.tried += 1
+        self.pending += 1
+        if self.pending == 1:
+            self.peaks += (0,)
+        self.peaks = (*self.peaks[:-1], max(self.peaks[-1], self.pending))
+        await asyncio.sleep(0)
+        self.pending -= 1
+        if self.refuses:
+            raise CrashError("no more pods")
+        await super().create_pod(manifest)
+
+    async def delete_pod(self, namespace: str, delete: Delete) -> None:
+        if delete.name.startswith("sleigh-home"):
+            await asyncio.sleep(0.01)
+        elif self.refuses:
+            raise CrashError("not this one")
+        await super().delete_pod(namespace, delete)
+
+
+def large() -> World:
+    world = World()
+    world.edit(homes={"replicas": 200})
+    return world
+
+
+async def test_pods_are_created_in_batches_that_double() -> None:
+    cluster = SlowCluster(large())
+    await cluster.reconcile()
+    assert len(cluster.world.pods) == cluster.tried == 203
+    assert cluster.peaks == (4, 8, 16, 32, 64, 64, 15)
+    assert (FIRST_BATCH, LARGEST_BATCH) == (4, 64)
+
+
+async def test_a_server_that_refuses_is_asked_for_few_pods() -> None:
+    cluster = SlowCluster(large(), refuses=True)
+    with pytest.raises(CrashError):
+        await cluster.reconcile()
+    assert cluster.tried == FIRST_BATCH
+
+
+async def test_an_error_is_raised_only_when_everything_begun_is_done() -> None:
+    """Nothing goes on in the background while the next pass already looks."""
+    world = settled()
+    kill_mdc(world)
+    fail_home(world)
+    with pytest.raises(CrashError):
+        await SlowCluster(world, refuses=True).reconcile()
+    assert world.pods["sleigh-home-1"].deleting

@@ -1,0 +1,511 @@
+"""Specs that are wrong are told so by field; defaults, quorum and numbers; the CRD's own hygiene."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis.strategies as st
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+
+from builders import SPEC, body, job, overlay, valid
+from elf_operator import schema
+from elf_operator.spec import RECIPE, changed_fields, count_of, parse_job
+from elf_worker.contract import JobConfig, Wiring, format_ids, parse_ids
+from strategies import ids, job_configs, json_values, wirings
+
+ROOT = pathlib.Path(__file__).parents[3]
+QUORUM = 'a count (12) or a percentage from "1%" to "100%" is expected'
+ENTRYPOINT = "`module:Class` is expected, such as elf_worker.tasks.digits:Digits"
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "quorum of one and a half": (
+        {"round": {"quorum": 1.5}},
+        f"spec.round.quorum: 1.5 is malformed; {QUORUM}",
+    ),
+    "quorum of zero": ({"round": {"quorum": 0}}, "spec.round.quorum: is 0, at least 1 is needed"),
+    "quorum below zero": ({"round": {"quorum": -3}}, "spec.round.quorum: is -3, at least 1 is needed"),
+    "quorum of 0%": ({"round": {"quorum": "0%"}}, f"spec.round.quorum: '0%' is malformed; {QUORUM}"),
+    "quorum of 101%": ({"round": {"quorum": "101%"}}, f"spec.round.quorum: '101%' is malformed; {QUORUM}"),
+    "quorum of 012%": ({"round": {"quorum": "012%"}}, f"spec.round.quorum: '012%' is malformed; {QUORUM}"),
+    "quorum as text": ({"round": {"quorum": "12"}}, f"spec.round.quorum: '12' is malformed; {QUORUM}"),
+    "quorum of yes": ({"round": {"quorum": True}}, f"spec.round.quorum: True is malformed; {QUORUM}"),
+    "quorum of nothing": ({"round": {"quorum": None}}, f"spec.round.quorum: None is malformed; {QUORUM}"),
+    "quorum of 13 of 12 homes": (
+        {"round": {"quorum": 13}, "homes": {"replicas": 12}},
+        "spec.round.quorum: is 13, at most spec.homes.replicas (12) is allowed",
+    ),
+    "no homes": ({"homes": {"replicas": 0}}, "spec.homes.replicas: is 0, at least 1 is needed"),
+    "too many homes": (
+        {"homes": {"replicas": 1_000_001}},
+        "spec.homes.replicas: is 1000001, at most 1000000 is allowed",
+    ),
+    "homes as text": (
+        {"homes": {"replicas": "4"}},
+        "spec.homes.replicas: is '4', an integer is expected",
+    ),
+    "homes as a list": ({"homes": [4]}, "spec.homes: is [4], an object is expected"),
+    "a pod holds more homes than there are": (
+        {"homes": {"replicas": 4, "perPod": 5}},
+        "spec.homes.perPod: is 5, at most spec.homes.replicas (4) is allowed",
+    ),
+    "more MDCs than homes": (
+        {"miniDataCenters": {"replicas": 5}},
+        "spec.miniDataCenters.replicas: is 5, at most spec.homes.replicas (4) is allowed: "
+        "an MDC without a home has nothing to add up",
+    ),
+    "no rounds": ({"rounds": 0}, "spec.rounds: is 0, at least 1 is needed"),
+    "a seed below zero": ({"seed": -1}, "spec.seed: is -1, at least 0 is needed"),
+    "suspend as text": ({"suspend": "yes"}, "spec.suspend: is 'yes', a boolean is expected"),
+    "a class alone": (
+        {"task": {"entrypoint": "Digits"}},
+        f"spec.task.entrypoint: 'Digits' is malformed; {ENTRYPOINT}",
+    ),
+    "a file": (
+        {"task": {"entrypoint": "tasks/digits.py"}},
+        f"spec.task.entrypoint: 'tasks/digits.py' is malformed; {ENTRYPOINT}",
+    ),
+    "a target that is a number": (
+        {"target": {"metric": "f1", "atLeast": 0.9}},
+        "spec.target.atLeast: is 0.9, a string is expected",
+    ),
+    "a target that is no number": (
+        {"target": {"metric": "f1", "atLeast": "high"}},
+        "spec.target.atLeast: 'high' is malformed; "
+        'a decimal number as a string is expected, such as "0.95"',
+    ),
+    "half a target": ({"target": {"metric": "f1"}}, "spec.target.atLeast: is required"),
+    "an optimizer with a dot": (
+        {"optimizer": {"name": "torch.Adam"}},
+        "spec.optimizer.name: 'torch.Adam' is malformed; "
+        "the name of a class of torch.optim is expected, such as Adam",
+    ),
+    "a claim in capitals": (
+        {"northPole": {"checkpoint": {"volumeClaim": "Freezer"}}},
+        "spec.northPole.checkpoint.volumeClaim: 'Freezer' is malformed; "
+        "the name of a PersistentVolumeClaim is expected",
+    ),
+    "a typing error at the top": (
+        {"miniDataCentres": {"replicas": 2}},
+        "spec.miniDataCentres: no such field; did you mean 'miniDataCenters'?",
+    ),
+    "a typing error below": (
+        {"homes": {"replica": 4}},
+        "spec.homes.replica: no such field; did you mean 'replicas'?",
+    ),
+    "a typing error far below": (
+        {"northPole": {"checkpoint": {"everyRound": 4}}},
+        "spec.northPole.checkpoint.everyRound: no such field; did you mean 'everyRounds'?",
+    ),
+    "a field like no other": (
+        {"round": {"snow": True}},
+        "spec.round.snow: no such field; known: deadlineSeconds, quorum",
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", BAD)
+def test_what_is_wrong_is_said_by_field_and_with_what_is_right(sentence: str) -> None:
+    change, expected = BAD[sentence]
+    parsed = job(**change)
+    assert parsed.errors == (expected,)
+    assert parsed.spec is None and parsed.recipe == {}
+
+
+def test_every_mistake_is_named_at_once() -> None:
+    assert job(rounds=0, seed=-1, homes={"replica": 1}).errors == (
+        "spec.homes.replica: no such field; did you mean 'replicas'?",
+        "spec.rounds: is 0, at least 1 is needed",
+        "spec.seed: is -1, at least 0 is needed",
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (None, "spec.task: is required"),
+        ({}, "spec.task: is required"),
+        ({"task": {}}, "spec.task.entrypoint: is required"),
+        ({"task": None}, "spec.task: is None, an object is expected"),
+        ("digits", "spec: an object is expected"),
+        ([], "spec: an object is expected"),
+    ],
+)
+def test_a_spec_without_a_task(spec: Any, expected: str) -> None:
+    assert parse_job({"metadata": {"name": "sleigh"}, "spec": spec}).errors == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("", "metadata.name: is required"),
+        ("x" * 41, "metadata.name: has 41 characters, at most 40 are allowed"),
+    ],
+)
+def test_names_of_wrong_length(name: str, expected: str) -> None:
+    assert job(name).errors == (expected,)
+
+
+@pytest.mark.parametrize("name", ["2024-run", "my.job", "Sleigh", "a/b", "a b", "-sleigh"])
+def test_a_name_that_no_service_can_have_is_refused(name: str) -> None:
+    """A resource may be called `my.job` or `2024-run`; its Service, `my.job-npdc`, may not (RFC 1035)."""
+    errors = job(name).errors
+    assert len(errors) == 1 and errors[0].startswith("metadata.name: ")
+
+
+def test_the_longest_name_leaves_room_for_those_of_pods() -> None:
+    assert job("x" * 40).errors == ()
+    assert len(f"{'x' * 40}-mdc-9999-9999999") <= 63
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "homes as a whole decimal number": {"homes": {"replicas": 4.0}},
+    "rounds as a whole decimal number": {"rounds": 100.0},
+    "quorum as a whole decimal number": {"round": {"quorum": 3.0}},
+    "quorum with a line break": {"round": {"quorum": "80%\n"}},
+    "a target with a line break": {"target": {"metric": "f1", "atLeast": "0.9\n"}},
+    "keys that are no text": {"homes": {1: 2, "replica": 4}},
+    "an optimizer argument that is no text": {"optimizer": {"args": {True: 1}}},
+}
+
+
+@pytest.mark.parametrize("sentence", ODD)
+def test_odd_specs_are_refused_or_understood_but_never_raise(sentence: str) -> None:
+    assert_typed_or_refused(overlay(SPEC, ODD[sentence]))
+
+
+def paths(node: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, sub in node.get("properties", {}).items():
+        yield (*above, name)
+        yield from paths(sub, (*above, name))
+
+
+odd_values = json_values | st.floats() | st.integers(0, 9).map(float) | st.sampled_from(["5%\n", "1e999"])
+
+
+@given(st.sampled_from(sorted(paths(schema.spec_schema()))), odd_values)
+def test_no_value_of_any_field_makes_parsing_raise(path: tuple[str, ...], value: Any) -> None:
+    spec = overlay(SPEC, {})
+    target = spec
+    for part in path[:-1]:
+        target = target.setdefault(part, {})
+    target[path[-1]] = value
+    assert_typed_or_refused(spec)
+
+
+def assert_typed_or_refused(spec: Any) -> None:
+    parsed = parse_job({"metadata": {"name": "sleigh"}, "spec": spec})
+    assert (parsed.spec is None) == bool(parsed.errors)
+    if parsed.spec is not None:
+        for field in ("homes", "per_pod", "mdcs", "rounds", "seed", "quorum", "max_replacements"):
+            assert type(getattr(parsed.spec, field)) is int, field
+
+
+# -- what is filled in --------------------------------------------------------------------------------------
+
+
+def test_the_smallest_job() -> None:
+    parsed = parse_job({"metadata": {"name": "sleigh"}, "spec": {"task": {"entrypoint": "m:C"}}})
+    spec = valid(parsed)
+    assert (spec.homes, spec.per_pod, spec.mdcs, spec.quorum) == (4, 1, 1, 4)
+    assert (spec.rounds, spec.evaluate_every, spec.seed, spec.suspend) == (100, 5, 0, False)
+    assert (spec.optimizer, spec.optimizer_args, spec.task_args) == ("Adam", {}, {})
+    assert (spec.target_metric, spec.target_at_least, spec.image, spec.volume_claim) == (None,) * 4
+    assert (spec.deadline_seconds, spec.checkpoint_every) == (30, 10)
+    assert (spec.mdc_timeout_seconds, spec.max_replacements) == (5, 100)
+    assert parsed.namespace == "default"
+
+
+def test_defaults_are_those_of_the_crd() -> None:
+    """Each default of the schema is found in a defaulted spec; the value of no given field is changed."""
+    filled = schema.defaulted({"task": {"entrypoint": "m:C"}})
+    for path, default in defaults(schema.spec_schema()):
+        value: Any = filled
+        for part in path:
+            value = value[part]
+        assert value == default or (default == {} and isinstance(value, dict)), path
+    given_all = schema.defaulted({"rounds": 3, "homes": {"replicas": 2}, "suspend": True})
+    assert (given_all["rounds"], given_all["homes"]["replicas"], given_all["suspend"]) == (3, 2, True)
+
+
+def defaults(node: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, sub in node.get("properties", {}).items():
+        if "default" in sub:
+            yield (*above, name), sub["default"]
+        yield from defaults(sub, (*above, name))
+
+
+def test_defaulting_changes_no_argument_and_does_nothing_twice() -> None:
+    spec = overlay(SPEC, {"homes": {"perPod": 2}})
+    before = copy.deepcopy(spec)
+    filled = schema.defaulted(spec)
+    assert spec == before
+    assert schema.defaulted(filled) == filled
+
+
+def test_what_one_job_is_given_never_reaches_the_next() -> None:
+    one, other = schema.defaulted({}), schema.defaulted({})
+    for part, field in (("optimizer", "args"), ("homes", "template"), ("northPole", "checkpoint")):
+        assert one[part][field] is not other[part][field], f"spec.{part}.{field} is shared"
+
+
+@pytest.mark.parametrize(
+    ("quorum", "homes", "count"),
+    [
+        (3, 12, 3),
+        ("100%", 12, 12),
+        ("50%", 12, 6),
+        ("50%", 7, 4),
+        ("1%", 7, 1),
+        ("99%", 7, 7),
+        ("29%", 100, 29),
+        ("58%", 50, 29),
+        ("7%", 1_000_000, 70_000),
+    ],
+)
+def test_percentages_are_rounded_up(quorum: int | str, homes: int, count: int) -> None:
+    assert count_of(quorum, homes) == count
+    spec = valid(job(round={"quorum": quorum}, homes={"replicas": homes}))
+    assert spec.quorum == count
+
+
+@given(st.integers(1, 100), st.integers(1, 1_000_000))
+def test_a_percentage_is_the_smallest_count_that_reaches_it(percent: int, homes: int) -> None:
+    count = count_of(f"{percent}%", homes)
+    assert count * 100 >= percent * homes > (count - 1) * 100
+    assert 1 <= count <= homes
+
+
+def test_numbers_written_as_text_are_numbers_also_in_lists() -> None:
+    given_args = {"lr": "0.01", "betas": ["0.9", "0.999"], "steps": "10", "eps": "1e-8", "x": [["2"], 3]}
+    args = valid(job(optimizer={"args": given_args})).optimizer_args
+    assert args == {"lr": 0.01, "betas": [0.9, 0.999], "steps": 10, "eps": 1e-8, "x": [[2], 3]}
+    assert type(args["steps"]) is int
+
+
+def test_text_booleans_and_numbers_stay_as_they_are() -> None:
+    same = {"mode": "max", "amsgrad": True, "lr": 0.1, "foreach": None, "momentum": 1}
+    args = valid(job(optimizer={"args": same})).optimizer_args
+    assert args == same and args["amsgrad"] is True
+
+
+def test_a_target_is_a_number() -> None:
+    spec = valid(job(target={"metric": "f1", "atLeast": "0.95"}))
+    assert (spec.target_metric, spec.target_at_least) == ("f1", 0.95)
+
+
+@pytest.mark.parametrize(("homes", "per_pod", "pods"), [(4, 1, 4), (5, 2, 3), (4, 4, 1), (7, 3, 3)])
+def test_pods_hold_all_homes(homes: int, per_pod: int, pods: int) -> None:
+    assert valid(job(homes={"replicas": homes, "perPod": per_pod})).home_pods == pods
+
+
+# -- what may not change ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"seed": 8}, ["spec.seed"]),
+        ({"rounds": 8}, ["spec.rounds"]),
+        ({"task": {"args": {"alpha": 1}}}, ["spec.task"]),
+        ({"target": {"metric": "f1", "atLeast": "1"}}, ["spec.target"]),
+        ({"evaluateEvery": 8}, ["spec.evaluateEvery"]),
+        ({"optimizer": {"args": {"lr": "1"}}}, ["spec.optimizer"]),
+        ({"round": {"quorum": 3}}, ["spec.round"]),
+        ({"homes": {"replicas": 8}}, ["spec.homes.replicas"]),
+        ({"homes": {"perPod": 2}}, ["spec.homes.perPod"]),
+        ({"miniDataCenters": {"replicas": 3}}, []),
+        ({"suspend": True}, []),
+        ({"image": "other"}, []),
+        ({"homes": {"template": {"spec": {}}}}, []),
+        ({"failurePolicy": {"maxReplacements": 3}}, []),
+        ({"northPole": {"checkpoint": {"everyRounds": 3}}}, []),
+    ],
+)
+def test_fields_that_decide_the_bits_may_not_change(change: dict[str, Any], expected: list[str]) -> None:
+    assert changed_fields(job().recipe, job(**change).recipe) == expected
+    assert changed_fields(job(**change).recipe, job().recipe) == expected
+
+
+def test_a_recipe_survives_the_wiring() -> None:
+    recipe = job(optimizer={"args": {"betas": (0.9, 0.99)}}).recipe
+    assert Wiring.from_json(Wiring(recipe=recipe).to_json()).recipe == recipe
+
+
+# -- the contract with the worker ---------------------------------------------------------------------------
+
+
+@given(wirings())
+def test_a_wiring_survives_the_wire(wiring: Wiring) -> None:
+    assert Wiring.from_json(wiring.to_json()) == wiring
+    assert "\n" not in wiring.to_json()
+    assert wiring.home_of() == {h: i for i, s in wiring.mdcs.items() for h in s.homes}
+
+
+@given(wirings())
+def test_equal_wirings_are_equal_texts(wiring: Wiring) -> None:
+    turned = Wiring(wiring.version, wiring.npdc, dict(reversed(wiring.mdcs.items())), wiring.recipe)
+    assert turned == wiring and turned.to_json() == wiring.to_json()
+
+
+@given(job_configs)
+def test_a_job_config_survives_the_environment(config: JobConfig) -> None:
+    assert JobConfig.from_json(config.to_json()) == config
+    assert "\n" not in config.to_json()
+
+
+@given(ids)
+def test_ids_survive_their_text(some: frozenset[int]) -> None:
+    assert parse_ids(format_ids(some)) == some
+
+
+@pytest.mark.parametrize(
+    ("some", "text"), [((), ""), ((5,), "5"), ((0, 1, 2, 7), "0-2,7"), ((3, 1, 3, 2), "1-3"), ((1, 3), "1,3")]
+)
+def test_ids_as_text(some: tuple[int, ...], text: str) -> None:
+    assert format_ids(some) == text
+
+
+@pytest.mark.parametrize("text", ["x", "1-x", "-5", "1.5", "3-1", "1-", "1,,2", ","])
+def test_other_texts_are_no_ids(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_ids(text)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"version": 1, "npdc": {}, "mdcs": {}}'])
+def test_other_texts_are_no_wiring(text: str) -> None:
+    with pytest.raises((ValueError, KeyError)):
+        Wiring.from_json(text)
+
+
+# -- the CRD ------------------------------------------------------------------------------------------------
+
+
+def nodes(node: dict[str, Any], path: str = "spec") -> Iterator[tuple[str, dict[str, Any]]]:
+    yield path, node
+    for name, sub in node.get("properties", {}).items():
+        yield from nodes(sub, f"{path}.{name}")
+    if "items" in node:
+        yield from nodes(node["items"], f"{path}[]")
+    if isinstance(node.get("additionalProperties"), dict):
+        yield from nodes(node["additionalProperties"], f"{path}{{}}")
+
+
+def root_schema() -> dict[str, Any]:
+    return dict(schema.crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
+
+
+SPEC_NODES = dict(nodes(schema.spec_schema()))
+ALL_NODES = dict(nodes(root_schema(), ""))
+
+
+@pytest.mark.parametrize("path", SPEC_NODES)
+def test_every_field_is_described_and_bounded(path: str) -> None:
+    node = SPEC_NODES[path]
+    assert node.get("description", "").endswith("."), "a sentence"
+    if node.get("type") in ("integer", "number"):
+        assert node.keys() >= {"minimum", "maximum"}
+    if node.get("type") == "string":
+        assert node.keys() & {"maxLength", "enum"}
+    if "default" in node:
+        assert jsonschema.Draft202012Validator(node).is_valid(node["default"])
+
+
+@pytest.mark.parametrize("path", ALL_NODES)
+def test_the_schema_is_structural(path: str) -> None:
+    """https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/."""
+    node = ALL_NODES[path]
+    pair = [{"type": "integer"}, {"type": "string"}]
+    if node.get("x-kubernetes-int-or-string"):
+        assert "type" not in node and node["anyOf"] == pair
+    else:
+        assert "type" in node
+        for junctor in ("anyOf", "allOf", "oneOf", "not"):
+            assert not set(keys(node.get(junctor, []))) & {"type", "default", "description", "nullable"}
+    if "properties" in node or "additionalProperties" in node:
+        assert node["type"] == "object"
+    assert not ("properties" in node and "additionalProperties" in node)
+    assert "$ref" not in node and "definitions" not in node
+    assert ("items" in node) == (node.get("type") == "array")
+    assert set(node.get("required", [])) <= set(node.get("properties", {}))
+
+
+def keys(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from value
+        for sub in value.values():
+            yield from keys(sub)
+    elif isinstance(value, list):
+        for sub in value:
+            yield from keys(sub)
+
+
+def rules(path: str) -> list[str]:
+    return [v["rule"] for v in SPEC_NODES[path].get("x-kubernetes-validations", [])]
+
+
+def test_rules_across_fields_are_also_the_servers() -> None:
+    said = " ".join(rules("spec"))
+    for fields in (
+        ("self.miniDataCenters.replicas", "self.homes.replicas"),
+        ("self.round.quorum", "self.homes.replicas"),
+        ("self.homes.perPod", "self.homes.replicas"),
+    ):
+        assert f"{fields[0]} <= {fields[1]}" in said
+
+
+@pytest.mark.parametrize("field", RECIPE)
+def test_a_field_that_decides_the_bits_is_immutable_for_the_server_too(field: str) -> None:
+    assert "self == oldSelf" in rules(f"spec.{field}")
+
+
+def test_homes_are_immutable_for_the_server_too() -> None:
+    assert {"self.replicas == oldSelf.replicas", "self.perPod == oldSelf.perPod"} <= set(rules("spec.homes"))
+
+
+@pytest.mark.parametrize("field", RECIPE)
+def test_a_field_that_decides_the_bits_can_neither_be_added_nor_removed(field: str) -> None:
+    """A rule with oldSelf is not asked when its field comes or goes, so its parent must be."""
+    always = field in schema.spec_schema()["required"] or "default" in SPEC_NODES[f"spec.{field}"]
+    assert always or any(f"has(oldSelf.{field})" in rule for rule in rules("spec"))
+
+
+def test_every_rule_has_its_sentence() -> None:
+    for path, node in SPEC_NODES.items():
+        for validation in node.get("x-kubernetes-validations", []):
+            assert validation["message"], path
+
+
+def test_the_subresource_and_the_columns_exist() -> None:
+    version = schema.crd()["spec"]["versions"][0]
+    assert version["subresources"] == {"status": {}}
+    for column in version["additionalPrinterColumns"]:
+        parts = column["jsonPath"].lstrip(".").split(".")
+        if parts[0] != "metadata":
+            assert ".".join(["", *parts]) in ALL_NODES, column["name"]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "manifests" / "samples").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_the_samples_are_valid(path: pathlib.Path) -> None:
+    assert parse_job(yaml.safe_load(path.read_text())).errors == ()
+
+
+def test_operator_is_no_package() -> None:
+    """`operator/__init__.py` would hide Python's own `operator` module."""
+    assert (ROOT / "operator").is_dir()
+    assert not (ROOT / "operator" / "__init__.py").exists()
+
+
+def test_a_parsed_job_is_plain_data() -> None:
+    parsed = parse_job(body(labels={"team": "elves"}))
+    assert (parsed.name, parsed.namespace, parsed.uid) == ("sleigh", "pole", "uid-of-sleigh")
+    assert (parsed.generation, parsed.labels) == (1, {"team": "elves"})
+    assert json.loads(json.dumps(parsed.recipe)) == parsed.recipe

@@ -1,0 +1,184 @@
+"""What is wrong with a pod, from the API's JSON to the verdict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from builders import pod
+from elf_operator import names
+from elf_operator.observation import Pod, parse_pod, parse_time
+from elf_operator.verdicts import CHECKS, Surroundings, judge
+from elf_worker.contract import Role
+
+NAME = "sleigh-mdc-1-0"
+ALONE = Surroundings()
+ROWS: dict[str, tuple[dict[str, Any], tuple[str, bool, str] | None]] = {
+    "it serves": ({}, None),
+    "it is starting": ({"phase": "Pending", "ready": False, "waiting": "ContainerCreating"}, None),
+    "it is not ready": ({"ready": False}, None),
+    "out of memory": (
+        {"phase": "Failed", "exit_code": 137, "exit_reason": "OOMKilled"},
+        ("OOMKilled", True, f"{NAME} was killed for using more memory than its limit"),
+    ),
+    "out of memory, and being deleted": (
+        {"phase": "Failed", "exit_reason": "OOMKilled", "deleting": True},
+        ("OOMKilled", True, f"{NAME} was killed for using more memory than its limit"),
+    ),
+    "evicted": (
+        {"phase": "Failed", "reason": "Evicted", "message": "low on memory"},
+        ("Evicted", True, f"{NAME}: low on memory"),
+    ),
+    "evicted without a word": (
+        {"phase": "Failed", "reason": "NodeShutdown"},
+        ("NodeShutdown", True, f"{NAME}: NodeShutdown"),
+    ),
+    "a reason alone is no failure": ({"reason": "NodeLost"}, None),
+    "ended with an error": (
+        {"phase": "Failed", "exit_code": 1, "exit_message": "Traceback\nValueError: no"},
+        ("ContainerFailed", True, f"{NAME} ended with exit code 1: ValueError: no"),
+    ),
+    "ended with the highest code that is no signal": (
+        {"phase": "Failed", "exit_code": 128},
+        ("ContainerFailed", True, f"{NAME} ended with exit code 128"),
+    ),
+    "killed": (
+        {"phase": "Failed", "exit_code": 137},
+        ("ContainerKilled", True, f"{NAME} was killed by signal 9"),
+    ),
+    "failed for unknown reasons": ({"phase": "Failed"}, ("ContainerFailed", True, f"{NAME} failed")),
+    "left early": (
+        {"phase": "Succeeded", "exit_code": 0},
+        ("LeftEarly", True, f"{NAME} ended before the job did"),
+    ),
+    "being deleted": ({"deleting": True}, ("BeingDeleted", True, f"{NAME} is being deleted")),
+    "crash looping": (
+        {"ready": False, "waiting": "CrashLoopBackOff", "restarts": 4},
+        ("CrashLooping", True, f"{NAME} has crashed 4 times"),
+    ),
+    "configuration is missing": (
+        {"ready": False, "waiting": "CreateContainerConfigError", "waiting_message": 'no secret "x"'},
+        ("ContainerNotCreated", False, f'{NAME}: no secret "x"'),
+    ),
+    "no node": (
+        {"phase": "Pending", "ready": False, "unschedulable": "0/3 nodes are available"},
+        ("Unschedulable", False, f"{NAME}: 0/3 nodes are available"),
+    ),
+} | {
+    f"its image cannot be had: {reason}": (
+        {"phase": "Pending", "ready": False, "waiting": reason},
+        ("ImageNotPullable", False, f"{NAME}: {reason}"),
+    )
+    for reason in (
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "ImageInspectError",
+    )
+}
+
+
+@pytest.mark.parametrize("sentence", ROWS)
+def test_the_verdict_on_a_pod(sentence: str) -> None:
+    fields, expected = ROWS[sentence]
+    verdict = judge(pod(Role.MDC, 1, **fields), ALONE)
+    assert (verdict and (verdict.reason, verdict.replace, verdict.message)) == expected
+
+
+def test_every_check_has_its_row() -> None:
+    """Unreachable, which depends on others, has its own test."""
+    silent = [c for c in CHECKS if not any(c(pod(Role.MDC, 1, **f), ALONE) for f, _ in ROWS.values())]
+    assert [c.__name__ for c in silent] == ["_unreachable"]
+
+
+@pytest.mark.parametrize(("ready", "uid", "expected"), [(True, True, True), (True, False, False)])
+def test_what_the_npdc_does_not_hear(ready: bool, uid: bool, expected: bool) -> None:
+    seen = pod(Role.MDC, 1, ready=ready)
+    verdict = judge(seen, Surroundings(frozenset({seen.uid if uid else "of-another"})))
+    assert (verdict is not None and verdict.reason == "Unreachable" and verdict.replace) == expected
+
+
+def test_a_long_last_line_is_cut() -> None:
+    verdict = judge(pod(Role.MDC, 1, phase="Failed", exit_code=1, exit_message="x" * 5000), ALONE)
+    assert verdict is not None and len(verdict.message) < 400
+
+
+# -- from the API's JSON ------------------------------------------------------------------------------------
+
+
+def api_pod(**status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": NAME,
+            "uid": "u",
+            "labels": names.pod_labels("sleigh", Role.MDC, 1, 0),
+            "creationTimestamp": "2023-11-14T22:13:20Z",
+        },
+        "spec": {"nodeName": "n1"},
+        "status": status,
+    }
+
+
+def parsed(body: dict[str, Any]) -> Pod:
+    found = parse_pod(body)
+    assert found is not None
+    return found
+
+
+def test_a_fresh_pod_is_pending() -> None:
+    body = api_pod()
+    del body["status"]
+    assert parsed(body) == Pod(NAME, "u", Role.MDC, 1, 0, created=1_700_000_000.0, node="n1")
+
+
+def test_a_running_pod() -> None:
+    ready = [{"type": "Ready", "status": "True"}, {"type": "PodScheduled", "status": "True"}]
+    found = parsed(
+        api_pod(phase="Running", conditions=ready, containerStatuses=[{"name": "elf", "restartCount": 3}])
+    )
+    assert (found.phase, found.ready, found.restarts, found.over) == ("Running", True, 3, False)
+
+
+def test_a_failed_pod() -> None:
+    ended = {"exitCode": 137, "reason": "OOMKilled", "message": " gone \n"}
+    status = {"name": "elf", "state": {"terminated": ended}}
+    found = parsed(api_pod(phase="Failed", reason="Evicted", message="m", containerStatuses=[status]))
+    assert (found.exit_code, found.exit_reason, found.exit_message) == (137, "OOMKilled", "gone")
+    assert (found.reason, found.message, found.over, found.ready) == ("Evicted", "m", True, False)
+
+
+def test_a_waiting_pod_and_one_without_a_node() -> None:
+    waiting = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
+    found = parsed(api_pod(containerStatuses=[{"name": "elf", "state": waiting}]))
+    assert (found.waiting, found.waiting_message) == ("ErrImagePull", "no such image")
+    scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "full"}
+    assert parsed(api_pod(conditions=[scheduled])).unschedulable == "full"
+
+
+def test_a_pod_that_is_being_deleted() -> None:
+    body = api_pod()
+    body["metadata"]["deletionTimestamp"] = "2023-11-14T22:13:25Z"
+    assert parsed(body).deleting
+
+
+def test_the_verdict_is_about_our_container_not_about_a_sidecar() -> None:
+    """Kubelets list containers by name; a template may bring one that comes before ours."""
+    ours = {"name": "elf", "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}
+    sidecar = {"name": "a-sidecar", "state": {"terminated": {"exitCode": 0}}}
+    found = parsed(api_pod(phase="Failed", containerStatuses=[sidecar, ours]))
+    assert (found.exit_code, found.exit_reason) == (137, "OOMKilled")
+
+
+@pytest.mark.parametrize("label", [names.LABEL_ROLE, names.LABEL_INDEX, names.LABEL_INCARNATION])
+def test_a_pod_without_our_labels_is_none_of_ours(label: str) -> None:
+    body = api_pod()
+    del body["metadata"]["labels"][label]
+    assert parse_pod(body) is None
+    body["metadata"]["labels"][label] = "reindeer"
+    assert parse_pod(body) is None
+
+
+def test_time_that_was_never_written_is_zero() -> None:
+    assert parse_time(None) == 0.0

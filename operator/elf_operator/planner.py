@@ -116,7 +116,7 @@ def _changed(seen: Observation) -> list[str]:
     """Fields that decide which bits come out and are not what the job was started with."""
     if seen.wiring is None or seen.job.spec is None:
         return []
-    return spec.changed_fields(seen.wiring.recipe, seen.job.recipe)
+    return spec.changed_fields(spec.completed(seen.wiring.recipe), seen.job.recipe)
 
 
 def _wind_up(seen: Observation, now: float, end: Condition) -> Plan:

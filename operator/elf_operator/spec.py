@@ -97,6 +97,12 @@ def parse_job(body: Mapping[str, Any]) -> Job:
     )
 
 
+def completed(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe written by an earlier version, with the defaults of the fields it did not know."""
+    known = schema.defaulted(dict(recipe))
+    return {key: value for key, value in known.items() if key in RECIPE or key in recipe}
+
+
 def changed_fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Fields of the recipe that differ, as `spec.…` paths."""
     return [f"spec.{key}" for key in sorted({*before, *after}) if before.get(key) != after.get(key)]

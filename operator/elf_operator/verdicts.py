@@ -102,7 +102,8 @@ def _unschedulable(pod: Pod, _: Surroundings) -> Verdict | None:
 
 
 def _unreachable(pod: Pod, around: Surroundings) -> Verdict | None:
-    if pod.uid not in around.unreachable or not pod.ready:
+    # Ready or not: on a node that is gone, Kubernetes takes readiness away long before the pod.
+    if pod.uid not in around.unreachable or pod.phase != "Running":
         return None
     return Verdict("Unreachable", f"{pod.name} runs, but the NPDC hears nothing from it", True)
 

@@ -13,7 +13,7 @@ from e2e.cluster import Kubectl, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 Make = Callable[..., dict[str, Any]]
-RUN: dict[str, Any] = {"rounds": 3000, "target": None, "evaluateEvery": 100}
+RUN: dict[str, Any] = {"rounds": 1500, "target": None, "evaluateEvery": 100}
 AWAY_SECONDS = 20
 
 
@@ -73,7 +73,10 @@ class Story:
                 pod
                 for pod in self.kubectl.pods(self.job, role)
                 if pod["metadata"]["labels"]["northpole.dev/index"] == str(index)
-                and any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"]["conditions"])
+                and any(
+                    c["type"] == "Ready" and c["status"] == "True"
+                    for c in pod["status"].get("conditions", [])
+                )
             ]
             return str(pods[-1]["metadata"]["name"]) if pods else ""
 

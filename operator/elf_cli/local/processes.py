@@ -87,8 +87,8 @@ async def _fork(args: list[str], environment: Mapping[str, str], log: pathlib.Pa
 def _become_pod(args: list[str], environment: dict[str, str], log: str, directory: str) -> None:
     """In the forked process: what a container runtime would set up, then the worker's own entry point."""
     die_with(os.getppid())
-    # The fork server ends when the last copy of this descriptor is closed, and each process has one: with ours
-    # open, neither it nor we would end when the runner is killed.
+    # The fork server ends when the last copy of this descriptor is closed, and each process has one:
+    # with ours open, neither it nor we would end when the runner is killed.
     os.close(multiprocessing.forkserver._forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
     os.setsid()  # Ctrl-C is for the runner, not for pods
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -556,6 +556,19 @@ def test_what_a_task_does_wrong_is_said_with_method_home_and_round(methods, mess
     assert "\n" not in str(caught.value)
 
 
+def test_a_very_long_complaint_is_cut_to_what_a_message_may_hold():
+    """It travels in a frame that a longer one would make unreadable: the home would never be heard."""
+
+    def batches(*_: Any) -> Any:
+        raise ValueError("so much " * 300_000)
+
+    task = bare(batches=batches)
+    with pytest.raises(TaskError) as caught:
+        vectors.home_vector(task, vectors.build_model(task), 1, 8)
+    assert len(str(caught.value)) < 10_000
+    assert "batches() for home 1 in round 8 raised ValueError: so much so much" in str(caught.value)
+
+
 class Buried(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -43,6 +43,8 @@ KEEPERS = 2
 """MDCs that hold a copy of the newest state."""
 GRACE_SECONDS = 1.0
 """How long an MDC may be without a connection before it is reported: it may just be dialling again."""
+BOOT_SECONDS = 30.0
+"""How long an MDC may take from the wiring's first word of it to its registration."""
 GOODBYE_SECONDS = 10.0
 """How long the NPDC waits, when the job has ended, for its children to hear of it."""
 
@@ -343,7 +345,7 @@ class NorthPole:
         current = {(i, slot.uid) for i, slot in self.wiring.mdcs.items() if slot.uid}
         self._missing_since = {k: t for k, t in self._missing_since.items() if k in current}
         for key in current - connected:
-            self._missing_since.setdefault(key, now + self.rules.silence)
+            self._missing_since.setdefault(key, now + BOOT_SECONDS)
 
     # -- rounds -------------------------------------------------------------------------------------------
 

@@ -50,6 +50,7 @@ class KubeBoard:
                     if event["type"] in ("ADDED", "MODIFIED") and text and text != seen:
                         seen = text
                         yield Wiring.from_json(text)
+                await asyncio.sleep(RETRY_SECONDS)  # a stream that ends at once must not be a hot loop
             except Exception as error:  # the client raises bare ones for lines it does not understand
                 _log.warning("watching the wiring: %s; trying again", _brief(error))
                 await asyncio.sleep(RETRY_SECONDS)

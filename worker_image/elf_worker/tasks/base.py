@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 Batch = Any
+SAID_CHARS = 1000
 
 
 class TaskError(ValueError):
@@ -97,5 +98,6 @@ def load(entrypoint: str, args: Mapping[str, Any], *, homes: int, seed: int) -> 
 
 
 def describe(error: BaseException) -> str:
-    """`ValueError: what it said`, on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    """`ValueError: what it said`, on one line, cut to what a message and a condition may hold."""
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said if len(said) <= SAID_CHARS else said[:SAID_CHARS] + ' …'}"

@@ -65,7 +65,7 @@ def test_a_wrong_spec_is_refused_by_the_server_or_the_operator(
 def test_a_task_that_cannot_be_built_fails_the_job(kubectl: Kubectl, sample: Make, case: str) -> None:
     changes, words = WRONG_TASKS[case]
     assert kubectl.apply(sample(**(FEW | changes))).returncode == 0
-    failed = wait("the condition", lambda: condition(kubectl.job("digits"), "Failed"), 90)
+    failed = wait("the condition", lambda: condition(kubectl.job("digits"), "Failed"), 180)
     assert failed["reason"] == "InvalidSpec"
     assert all(word in failed["message"] for word in words), failed["message"]
     wait("nothing half-created stays", lambda: nothing_stays(kubectl), 60)
@@ -95,7 +95,7 @@ def test_a_task_that_raises_is_reported_with_home_and_round(kubectl: Kubectl, sa
     homes = {"replicas": 4, "perPod": 2, "template": template}
     own = {"task": {"entrypoint": "own:Raises"}, "homes": homes, "northPole": {"template": template}}
     assert kubectl.apply(sample(**(FEW | own))).returncode == 0
-    failed = wait("the condition", lambda: condition(kubectl.job("digits"), "Failed"), 90)
+    failed = wait("the condition", lambda: condition(kubectl.job("digits"), "Failed"), 180)
     words = ["spec.task.entrypoint", "batches()", "home", "round 0", "RuntimeError: the disk is on holiday"]
     assert all(word in failed["message"] for word in words), failed["message"]
     wait("nothing half-created stays", lambda: nothing_stays(kubectl), 60)

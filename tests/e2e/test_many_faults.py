@@ -50,7 +50,7 @@ class Story:
         """Two rounds later the one that was under way and a whole new one are done."""
         before, began = self.round(), time.monotonic()
         fault()
-        wait(f"a whole round after {what}", lambda: self.round() >= before + 2, 150)
+        wait(f"a whole round after {what}", lambda: self.round() >= before + 2, 300)
         self.account.append((what, before, time.monotonic() - began))
 
     def round(self) -> int:
@@ -80,7 +80,7 @@ class Story:
             ]
             return str(pods[-1]["metadata"]["name"]) if pods else ""
 
-        return str(wait(f"{role} {index} serves", serving, 150))
+        return str(wait(f"{role} {index} serves", serving, 300))
 
 
 def test_thirteen_faults_in_one_run(
@@ -88,7 +88,7 @@ def test_thirteen_faults_in_one_run(
 ) -> None:
     assert kubectl.apply(sample(**RUN)).returncode == 0
     story = Story(kubectl, "digits")
-    wait("training", lambda: story.round() >= 20, 150)
+    wait("training", lambda: story.round() >= 20, 300)
     for index in (0, 1, 2):
         story.after(f"MDC {index} killed", story.kill("mdc", index))
     story.after("NPDC killed", story.kill("npdc"))

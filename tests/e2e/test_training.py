@@ -35,7 +35,7 @@ def start(kubectl: Kubectl, job: dict[str, Any], until_round: int) -> None:
     applied = kubectl.apply(job)
     assert applied.returncode == 0, applied.stderr
     name = job["metadata"]["name"]
-    wait(f"{until_round} rounds done", lambda: round_of(kubectl.job(name)) >= until_round, 150)
+    wait(f"{until_round} rounds done", lambda: round_of(kubectl.job(name)) >= until_round, 300)
 
 
 def test_the_sample_trains_and_leaves_nothing_behind(kubectl: Kubectl, local_report: Make) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from elf_operator import builders, names
 from elf_operator.builders import Defaults
 from elf_operator.observation import Observation, Pod
-from elf_operator.planner import Plan, plan
+from elf_operator.planner import plan
+from elf_operator.plans import Plan
 from elf_operator.spec import Job, Spec, parse_job
 from elf_worker.contract import WIRING_KEY, Role, Slot, Wiring
 

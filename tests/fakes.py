@@ -10,7 +10,8 @@ from builders import DEFAULTS, NOW, body
 from elf_operator import names
 from elf_operator.builders import Manifest
 from elf_operator.observation import Observation, Pod, parse_pod
-from elf_operator.planner import Delete, Event, Plan, plan
+from elf_operator.planner import plan
+from elf_operator.plans import Delete, Event, Plan
 from elf_operator.reconcile import reconcile
 from elf_operator.spec import parse_job
 from elf_operator.status import rfc3339

@@ -15,7 +15,7 @@ from kubernetes.aio import client, config
 from elf_operator import names
 from elf_operator.builders import Manifest
 from elf_operator.observation import Observation, parse_pod
-from elf_operator.planner import Delete, Event
+from elf_operator.plans import Delete, Event
 from elf_operator.spec import parse_job
 from elf_operator.status import rfc3339
 from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION, WIRING_KEY, Wiring

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from elf_operator.builders import Defaults, Manifest
 from elf_operator.observation import Observation
-from elf_operator.planner import Delete, Event, Plan, plan
+from elf_operator.planner import plan
+from elf_operator.plans import Delete, Event, Plan
 
 _log = logging.getLogger(__name__)
 FIRST_BATCH = 4

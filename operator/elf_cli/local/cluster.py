@@ -14,7 +14,7 @@ from elf_cli.local.pods import LocalPod
 from elf_operator import names
 from elf_operator.builders import Manifest
 from elf_operator.observation import Observation
-from elf_operator.planner import Delete, Event
+from elf_operator.plans import Delete, Event
 from elf_operator.spec import parse_job
 from elf_worker import contract
 from elf_worker.contract import WIRING_KEY, Role, Wiring

@@ -18,7 +18,7 @@ from elf_cli.local.faults import Kill
 from elf_operator import names, status
 from elf_operator.builders import Defaults
 from elf_operator.observation import Observation
-from elf_operator.planner import Event
+from elf_operator.plans import Event
 from elf_operator.reconcile import reconcile
 from elf_operator.spec import Job
 from elf_worker.contract import Role

@@ -26,8 +26,9 @@ from builders import (
     without,
     written,
 )
+from elf_operator.endings import GOODBYE_SECONDS
 from elf_operator.observation import Observation
-from elf_operator.planner import FIRST_START_SECONDS, GOODBYE_SECONDS
+from elf_operator.running import FIRST_START_SECONDS
 from elf_worker.contract import Role, Slot, Wiring
 from fakes import World, carry_out, settle
 

@@ -11,8 +11,9 @@ import pytest
 
 from builders import NOW
 from elf_operator.builders import Manifest
-from elf_operator.planner import FIRST_START_SECONDS, Delete
+from elf_operator.plans import Delete
 from elf_operator.reconcile import FIRST_BATCH, LARGEST_BATCH
+from elf_operator.running import FIRST_START_SECONDS
 from fakes import CrashError, FakeCluster, World, settle
 
 

@@ -1,0 +1,56 @@
+"""What a plan is: data, to be logged, shown and carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from elf_operator.builders import Manifest
+
+
+@dataclass(frozen=True)
+class Create:
+    """Create a pod; that it exists already is as good."""
+
+    manifest: Manifest
+    reason: str
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Delete this very pod, not a later one of the same name."""
+
+    name: str
+    uid: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a person would want to read in `kubectl describe`."""
+
+    type: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """To be done in the order of the fields, the status last: what fences comes before anything else."""
+
+    status: Mapping[str, Any]
+    apply: tuple[Manifest, ...] = ()
+    """One by one."""
+    delete: tuple[Delete, ...] = ()
+    remove: tuple[tuple[str, str], ...] = ()
+    """(kind, name) of other objects to delete, one by one."""
+    create: tuple[Create, ...] = ()
+    events: tuple[Event, ...] = ()
+    again_after: float | None = None
+    """Look again after so many seconds even if nothing happens."""
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to do but, perhaps, to write the status."""
+        return not (self.apply or self.delete or self.create or self.remove)

@@ -1,0 +1,266 @@
+"""Jobs that run: which pods they need, and which homes each MDC serves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from elf_operator import builders, names, status, verdicts
+from elf_operator.builders import Defaults, Manifest
+from elf_operator.endings import wind_up
+from elf_operator.observation import Observation, Pod
+from elf_operator.plans import Create, Delete, Event, Plan
+from elf_operator.rebalance import rebalance
+from elf_operator.slots import rewired, vacate
+from elf_operator.spec import Spec
+from elf_operator.status import Condition, Counts, Replacement
+from elf_operator.verdicts import Surroundings, Verdict
+from elf_worker.contract import Phase, Role, Slot, Wiring
+
+FIRST_START_SECONDS = 60.0
+"""How long homes wait for an MDC that starts for the first time before others take them."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A slot after this plan: the pod that fills it, or a pod to be created for it."""
+
+    role: Role
+    index: int
+    slot: Slot
+    pod: Pod | None = None
+    verdict: Verdict | None = None
+
+    def serves(self, training: Mapping[str, Any]) -> bool:
+        """Its pod is ready; the NPDC may say so itself, before the next probe of its pod does."""
+        if self.pod is None:
+            return False
+        says = (
+            training.get("phase") == Phase.TRAINING and training.get("incarnation") == self.slot.incarnation
+        )
+        return self.pod.ready or (self.role is Role.NPDC and says)
+
+
+class Running:
+    """The plan of a job that should train."""
+
+    def __init__(self, seen: Observation, spec: Spec, now: float, defaults: Defaults) -> None:
+        self.seen, self.spec, self.now, self.defaults = seen, spec, now, defaults
+        unreachable = seen.training.get("unreachable") or ()
+        self.around = Surroundings(unreachable=frozenset(str(u["uid"]) for u in unreachable))
+        self.delete: list[Delete] = []
+        self.create: list[Create] = []
+        self.events: list[Event] = []
+        self.history = status.previous_replacements(seen)
+        self.problems: list[Verdict] = []
+
+    def plan(self) -> Plan:
+        """Fill every slot, give every home an MDC, say how things stand."""
+        # Versions begin with the time, so that a wiring that was lost is followed again by the NPDC.
+        old = self.seen.wiring or Wiring(version=int(self.now), recipe=self.seen.job.recipe)
+        npdc = self._fill(Role.NPDC, 0, old.npdc if self.seen.wiring else None)
+        mdcs = [self._fill(Role.MDC, i, old.mdcs.get(i)) for i in range(self.spec.mdcs)]
+        retired = sum(s.replaced for i, s in old.mdcs.items() if i >= self.spec.mdcs)
+        spent = retired + sum(place.slot.replaced for place in (npdc, *mdcs))
+        if spent > self.spec.max_replacements:
+            return self._exhausted(spent)
+        self._delete_strays(npdc, mdcs)
+        homes_ready, homes_failed = self._fill_homes()
+        wiring = Wiring(old.version, npdc.slot, self._assigned(old, mdcs), old.recipe)
+        self._note_recoveries(npdc, mdcs)
+        training = self.seen.training
+        counts = Counts(
+            homes_desired=self.spec.homes,
+            homes_ready=homes_ready,
+            homes_failed=homes_failed,
+            mdcs_desired=self.spec.mdcs,
+            mdcs_ready=sum(place.serves(training) for place in mdcs),
+            mdcs_replaced=spent - npdc.slot.replaced,
+            npdc_ready=npdc.serves(training),
+            npdc_replaced=npdc.slot.replaced,
+        )
+        return Plan(
+            status=self._status(counts, wiring),
+            apply=(*self._npdc_objects(npdc), *rewired(self.seen, wiring)),
+            delete=tuple(self.delete),
+            create=tuple(self.create),
+            events=tuple(self.events),
+            again_after=self._again(mdcs),
+        )
+
+    # -- data centers -------------------------------------------------------------------------------------
+
+    def _fill(self, role: Role, index: int, slot: Slot | None) -> Place:
+        """Who fills this slot: the pod that is there and well, or a new one."""
+        pods = [p for p in self.seen.of(role) if p.index == index]
+        floor = slot.incarnation if slot else 0
+        newest = max(pods, key=lambda p: p.incarnation, default=None)
+        if newest is None or newest.incarnation < floor:
+            if slot is None or not slot.uid:  # its pod has not been seen yet
+                return self._launch(role, index, slot or Slot(0), "first start")
+            gone = Verdict("PodGone", f"{names.pod(self.seen.job.name, role, index, floor)} is gone", True)
+            return self._replace(role, index, slot, gone, pod=None)
+        if newest.deleting and (slot is None or slot.uid != newest.uid):
+            # Nobody acts for the slot and its pod is on the way out: a job suspended or scaled, no fault.
+            successor = replace(slot or Slot(0), incarnation=newest.incarnation + 1)
+            return self._launch(role, index, successor, f"{newest.name} is being deleted")
+        slot = replace(slot or Slot(0), incarnation=newest.incarnation, uid=newest.uid)
+        verdict = verdicts.judge(newest, self.around)
+        if verdict is not None and verdict.replace:
+            return self._replace(role, index, slot, verdict, newest)
+        if verdict is not None:
+            self.problems.append(verdict)
+        return Place(role, index, slot, newest, verdict)
+
+    def _replace(self, role: Role, index: int, slot: Slot, verdict: Verdict, pod: Pod | None) -> Place:
+        job = self.seen.job.name
+        name = names.pod(job, role, index, slot.incarnation)
+        if pod is not None and not pod.deleting:
+            self.delete.append(Delete(pod.name, pod.uid, verdict.message))
+        self.history.append(Replacement(name, verdict.reason, verdict.message, self.now))
+        successor = replace(
+            slot, incarnation=slot.incarnation + 1, uid="", homes=frozenset(), replaced=slot.replaced + 1
+        )
+        said = f"{verdict.message}; replaced by {names.pod(job, role, index, successor.incarnation)}"
+        self.events.append(Event("Warning", verdict.reason, said))
+        return self._launch(role, index, successor, verdict.message)
+
+    def _launch(self, role: Role, index: int, slot: Slot, reason: str) -> Place:
+        manifest = builders.pod(self.seen.job, self.spec, self.defaults, role, index, slot.incarnation)
+        self.create.append(Create(manifest, reason))
+        return Place(role, index, replace(slot, uid="", homes=frozenset()))
+
+    def _delete_strays(self, npdc: Place, mdcs: list[Place]) -> None:
+        """Pods that fill no slot: earlier incarnations, and slots that are not wanted any more."""
+        current = {p.pod.uid for p in (npdc, *mdcs) if p.pod is not None}
+        doomed = {d.uid for d in self.delete}
+        for pod in self.seen.pods:
+            if pod.role is Role.HOME or pod.deleting or pod.uid in current or pod.uid in doomed:
+                continue
+            self.delete.append(Delete(pod.name, pod.uid, "fills no slot of the job"))
+
+    # -- homes --------------------------------------------------------------------------------------------
+
+    def _fill_homes(self) -> tuple[int, int]:
+        """Create what is missing; what has ended goes first, its name is needed. (ready, failed) homes."""
+        pods = {p.index: p for p in self.seen.of(Role.HOME)}
+        ready = failed = 0
+        for index in range(self.spec.home_pods):
+            size = min(self.spec.per_pod, self.spec.homes - index * self.spec.per_pod)
+            pod = pods.pop(index, None)
+            if pod is None:
+                manifest = builders.pod(self.seen.job, self.spec, self.defaults, Role.HOME, index, 0)
+                self.create.append(Create(manifest, "home is missing"))
+                continue
+            ready += size * pod.ready
+            verdict = verdicts.judge(pod, self.around)
+            if pod.over and not pod.deleting:
+                self.delete.append(Delete(pod.name, pod.uid, verdict.message if verdict else "it has ended"))
+            if verdict is not None:
+                failed += size
+                self.problems.append(verdict)
+        for pod in pods.values():
+            if not pod.deleting:
+                self.delete.append(Delete(pod.name, pod.uid, "holds no home of the job"))
+        return ready, failed
+
+    # -- wiring -------------------------------------------------------------------------------------------
+
+    def _assigned(self, old: Wiring, mdcs: list[Place]) -> dict[int, Slot]:
+        """The slots with their homes, balanced over the MDCs that serve or start for the first time."""
+        current: dict[int, frozenset[int]] = {}
+        for place in mdcs:
+            before = old.mdcs.get(place.index)
+            if before is not None and place.slot.uid and before.uid == place.slot.uid:
+                current[place.index] = before.homes
+        eligible = [p.index for p in mdcs if self._eligible(p, current.get(p.index, frozenset()))]
+        if not eligible:
+            eligible = [p.index for p in mdcs if p.pod is not None and p.verdict is None]
+        homes = rebalance(current, eligible, self.spec.homes)
+        slots = {p.index: replace(p.slot, homes=homes.get(p.index, frozenset())) for p in mdcs}
+        retired = {i: s for i, s in old.mdcs.items() if i >= self.spec.mdcs}
+        return slots | {i: replace(vacate(s), replaced=s.replaced) for i, s in retired.items()}
+
+    def _eligible(self, place: Place, homes: frozenset[int]) -> bool:
+        if place.pod is None or place.verdict is not None:
+            return False
+        first = place.slot.replaced == 0 and self.now - place.pod.created < FIRST_START_SECONDS
+        heard = {entry.get("mdc") for entry in self.seen.training.get("serving") or ()}
+        return place.pod.ready or first or (bool(homes) and place.index in heard)
+
+    def _npdc_objects(self, npdc: Place) -> list[Manifest]:
+        """What the NPDC needs before its pod: an account, an address that leads to this incarnation."""
+        job = self.seen.job
+        service = builders.npdc_service(job, npdc.slot.incarnation)
+        seen = ((self.seen.service or {}).get("spec") or {}).get("selector")
+        starting = npdc.pod is None
+        # The Service comes first: where it is seen, the rest may be there too, to be removed one day.
+        out = [service] if seen != service["spec"]["selector"] else []
+        return out + (builders.npdc_account(job) if starting or self.seen.service is None else [])
+
+    # -- status -------------------------------------------------------------------------------------------
+
+    def _note_recoveries(self, npdc: Place, mdcs: list[Place]) -> None:
+        """A replacement is over when its slot serves again."""
+        job, training = self.seen.job.name, self.seen.training
+        stems = {
+            names.pod(job, place.role, place.index, 0).rpartition("-")[0]
+            for place in (npdc, *mdcs)
+            if place.serves(training)
+        }
+        self.history = [
+            status.recovered(entry, self.now)
+            if entry.recovery_seconds is None and entry.pod.rpartition("-")[0] in stems
+            else entry
+            for entry in self.history
+        ]
+
+    def _status(self, counts: Counts, wiring: Wiring) -> dict[str, Any]:
+        missing = list(self._missing(counts))
+        started = bool(self.seen.training.get("round")) or self.seen.training.get("phase") == Phase.TRAINING
+        ready = not missing and started
+        problem = self.problems[0] if self.problems else None
+        reason = problem.reason if problem else ("AllServing" if ready else "Starting")
+        message = "; ".join([*([problem.message] if problem else []), *missing]) or "every pod serves"
+        degraded = bool(missing or problem) and started
+        if degraded and problem is None:
+            reason = "Replacing"
+        state = "Degraded" if degraded else ("Running" if ready else "Pending")
+        conditions = [
+            Condition("Ready", ready, reason, message),
+            Condition("Degraded", degraded, reason if degraded else "AsExpected", message),
+            Condition("Suspended", False, "NotSuspended", "spec.suspend is false"),
+            Condition("Complete", False, "InProgress", "training goes on"),
+            Condition("Failed", False, "InProgress", "training goes on"),
+        ]
+        assignments = [
+            {"mdc": i, "incarnation": s.incarnation, "homes": len(s.homes)}
+            for i, s in sorted(wiring.mdcs.items())
+            if i < self.spec.mdcs
+        ]
+        return status.build(self.seen, self.now, state, conditions, counts, self.history, assignments)
+
+    def _missing(self, counts: Counts) -> Iterator[str]:
+        if not counts.npdc_ready:
+            yield "the NPDC does not serve yet"
+        if counts.mdcs_ready < counts.mdcs_desired:
+            yield f"{counts.mdcs_ready} of {counts.mdcs_desired} MDCs serve"
+        if counts.homes_ready < counts.homes_desired:
+            yield f"{counts.homes_ready} of {counts.homes_desired} homes are ready"
+
+    def _again(self, mdcs: list[Place]) -> float | None:
+        """When time alone will change the plan: an MDC's first start takes too long."""
+        waits = [
+            place.pod.created + FIRST_START_SECONDS - self.now
+            for place in mdcs
+            if place.pod is not None and not place.pod.ready
+        ]
+        return min((max(1.0, wait) for wait in waits if wait > 0), default=None)
+
+    def _exhausted(self, spent: int) -> Plan:
+        allowed = self.spec.max_replacements
+        message = f"data centers were replaced {spent} times, spec.failurePolicy.maxReplacements is {allowed}"
+        if self.history:
+            message += f"; the last: {self.history[-1].message}"
+        return wind_up(self.seen, self.now, Condition("Failed", True, "ReplacementsExhausted", message))

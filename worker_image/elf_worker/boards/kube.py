@@ -30,6 +30,7 @@ class KubeBoard:
         self._core = client.CoreV1Api(api)
         self._objects = client.CustomObjectsApi(api)
         self._namespace, self._job, self._config_map = namespace, job, config_map
+        self._complaints: dict[str, str] = {}
 
     async def watch(self) -> AsyncIterator[Wiring]:
         """See `Board.watch`. A watch without a resource version begins with the object as it is."""
@@ -44,6 +45,7 @@ class KubeBoard:
             )
             try:
                 async for event in stream:
+                    self._complaints.pop("watching the wiring", None)
                     if not isinstance(event, dict):
                         raise ValueError(f"not an event: {str(event)[:100]!r}")
                     text = (event["object"].data or {}).get(WIRING_KEY, "")
@@ -52,7 +54,7 @@ class KubeBoard:
                         yield Wiring.from_json(text)
                 await asyncio.sleep(RETRY_SECONDS)  # a stream that ends at once must not be a hot loop
             except Exception as error:  # the client raises bare ones for lines it does not understand
-                _log.warning("watching the wiring: %s; trying again", _brief(error))
+                self._complain("watching the wiring", error)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def publish(self, progress: dict[str, Any]) -> None:
@@ -77,8 +79,16 @@ class KubeBoard:
                 _request_timeout=REQUEST_SECONDS,
             )
         except (client.ApiException, aiohttp.ClientError, TimeoutError, OSError) as error:
-            _log.warning("writing the progress: %s", _brief(error))
+            self._complain("writing the progress", error)
             raise BoardError(_brief(error)) from error
+        self._complaints.pop("writing the progress", None)
+
+    def _complain(self, doing: str, error: Exception) -> None:
+        """Once, not twice a second for as long as the API server is away."""
+        said = _brief(error)
+        if self._complaints.get(doing) != said:
+            self._complaints[doing] = said
+            _log.warning("%s: %s; trying again", doing, said)
 
 
 @contextlib.asynccontextmanager

@@ -8,6 +8,7 @@ from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -77,7 +78,7 @@ class LiveView:
         """See `View.update`."""
         lines = [Text(line, style="dim") for line in self._said]
         round_ = int(cluster.training().get("round", 0))
-        bar = ProgressBar(total=self._spec.rounds, completed=round_, width=50)
+        bar = Padding(ProgressBar(total=self._spec.rounds, completed=round_, width=50), 0)  # ends the line
         self._live.update(Group(Text(headline(cluster, self._spec)), bar, self._tree(cluster), *lines))
 
     def say(self, text: str) -> None:

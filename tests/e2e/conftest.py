@@ -88,7 +88,7 @@ def kubectl(operator: Kubectl) -> Iterator[Kubectl]:
     kubectl = Kubectl(operator.context, name)
     yield kubectl
     kubectl("delete", "elftrainingjobs", "--all", "--wait=true")
-    wait("the pods are gone", lambda: not kubectl.get("pods")["items"], 60)
+    wait("the pods are gone", lambda: not kubectl.get("pods")["items"], 240)
     Kubectl(operator.context)("delete", "namespace", name, "--wait=false")
 
 

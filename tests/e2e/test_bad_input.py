@@ -71,7 +71,7 @@ def test_a_task_that_cannot_be_built_fails_the_job(kubectl: Kubectl, sample: Mak
     failed = wait("the condition", lambda: condition(kubectl.job("digits"), "Failed"), 180)
     assert failed["reason"] == "InvalidSpec"
     assert all(word in failed["message"] for word in words), failed["message"]
-    wait("nothing half-created stays", lambda: nothing_stays(kubectl), 60)
+    wait("nothing half-created stays", lambda: nothing_stays(kubectl), 120)
 
 
 def test_a_task_that_raises_is_reported_with_home_and_round(kubectl: Kubectl, sample: Make) -> None:
@@ -101,4 +101,4 @@ def test_a_task_that_raises_is_reported_with_home_and_round(kubectl: Kubectl, sa
     failed = wait("the condition", lambda: condition(kubectl.job("digits"), "Failed"), 180)
     words = ["spec.task.entrypoint", "batches()", "home", "round 0", "RuntimeError: the disk is on holiday"]
     assert all(word in failed["message"] for word in words), failed["message"]
-    wait("nothing half-created stays", lambda: nothing_stays(kubectl), 60)
+    wait("nothing half-created stays", lambda: nothing_stays(kubectl), 120)

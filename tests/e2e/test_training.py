@@ -47,11 +47,11 @@ def test_the_sample_trains_and_leaves_nothing_behind(kubectl: Kubectl, local_rep
     row = kubectl("get", "etj", "digits", "--no-headers").split()
     assert row[:2] == ["digits", "Complete"]
     assert row[5:8] == ["12/12", "3/3", "0"], row
-    wait("pods have left by themselves", lambda: _all_over(kubectl, "digits"), 30)
+    wait("pods have left by themselves", lambda: _all_over(kubectl, "digits"), 60)
     kubectl("delete", "etj", "digits")
     kinds = "pods,services,configmaps,serviceaccounts,roles,rolebindings,secrets,endpoints"
     ours = lambda: kubectl.get(kinds, "-l", "northpole.dev/job=digits")["items"]  # noqa: E731
-    wait("nothing is left of the job", lambda: not ours(), 60)
+    wait("nothing is left of the job", lambda: not ours(), 240)
 
 
 def _all_over(kubectl: Kubectl, job: str) -> bool:
@@ -100,7 +100,7 @@ def test_a_suspended_job_has_no_pods_and_ends_with_the_same_bits(
 ) -> None:
     start(kubectl, sample(**LONG, homes=FEW_PODS), until_round=20)
     kubectl("patch", "etj", "digits", "--type=merge", "-p", '{"spec": {"suspend": true}}')
-    wait("no pods", lambda: not kubectl.pods("digits"), 60)
+    wait("no pods", lambda: not kubectl.pods("digits"), 120)
     held = wait("the condition", lambda: condition(kubectl.job("digits"), "Suspended"), 10)
     assert "starts over" in held["message"]
     kubectl("patch", "etj", "digits", "--type=merge", "-p", '{"spec": {"suspend": false}}')

@@ -9,7 +9,7 @@ import pytest
 
 from e2e.cluster import Kubectl, condition, wait
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 Make = Callable[..., dict[str, Any]]
 FEW = {"homes": {"replicas": 4, "perPod": 2}, "miniDataCenters": {"replicas": 1}}
 RAISES = """

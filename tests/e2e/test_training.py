@@ -11,7 +11,7 @@ import pytest
 from e2e.cluster import Kubectl, condition, round_of, wait
 from e2e.conftest import LONG, MANIFESTS
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 Make = Callable[..., dict[str, Any]]
 FEW_PODS = {"replicas": 12, "perPod": 4}
 

@@ -27,6 +27,8 @@ READY_PORT = 7734
 
 WIRING_KEY = "wiring.json"
 """Key of the wiring inside the job's ConfigMap, and its file name in local mode."""
+PROGRESS_FILE = "progress.json"
+"""In local mode: the file beside the wiring that holds what a cluster has under `status.training`."""
 CHECKPOINT_DIR = "/var/elf/checkpoint"
 """Where a checkpoint volume is mounted in the NPDC's pod."""
 

@@ -17,9 +17,8 @@ from elf_operator.observation import Observation
 from elf_operator.plans import Delete, Event
 from elf_operator.spec import parse_job
 from elf_worker import contract
-from elf_worker.contract import WIRING_KEY, Role, Wiring
+from elf_worker.contract import PROGRESS_FILE, WIRING_KEY, Role, Wiring
 
-PROGRESS_FILE = "progress.json"
 _PER_SUBNET = 250
 
 

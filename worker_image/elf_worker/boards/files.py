@@ -9,10 +9,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from elf_worker.boards import BoardError
-from elf_worker.contract import WIRING_KEY, Wiring
+from elf_worker.contract import PROGRESS_FILE, WIRING_KEY, Wiring
 from elf_worker.roles.files import write_atomically
 
-PROGRESS_FILE = "progress.json"
 POLL_SECONDS = 0.05
 
 

@@ -14,7 +14,7 @@ from elf_operator.spec import Spec
 from elf_operator.status import Condition, Counts
 from elf_worker.contract import Phase
 
-GOODBYE_SECONDS = 15.0
+GOODBYE_SECONDS = 30.0
 """How long pods may take to leave by themselves once the job has ended."""
 
 

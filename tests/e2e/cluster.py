@@ -67,15 +67,19 @@ def round_of(job: Mapping[str, Any]) -> int:
 
 
 def describe(kubectl: Kubectl) -> Iterator[str]:
-    """Everything a person would look at after a failure."""
-    for args in (
-        ["get", "elftrainingjobs", "-o", "yaml"],
-        ["get", "pods", "-o", "wide"],
-        ["get", "events", "--sort-by=.lastTimestamp"],
-    ):
-        yield f"--- kubectl {' '.join(args)}\n{kubectl.run(*args).stdout}"
-    for pod in json.loads(kubectl.run("get", "pods", "-o", "json").stdout or '{"items": []}')["items"]:
-        name = pod["metadata"]["name"]
-        yield f"--- logs of {name}\n{kubectl.run('logs', '--tail=20', name).stdout}"
+    """Everything a person would look at after a failure; what tells most comes first."""
+    yield f"--- kubectl get etj,pods\n{kubectl.run('get', 'elftrainingjobs,pods', '-o', 'wide').stdout}"
+    pods = json.loads(kubectl.run("get", "pods", "-o", "json").stdout or '{"items": []}')["items"]
+    for pod in pods:
+        name, status = pod["metadata"]["name"], pod["status"]
+        if status.get("phase") == "Succeeded":
+            continue
+        known = {key: status.get(key) for key in ("phase", "reason", "message", "containerStatuses")}
+        deleted = pod["metadata"].get("deletionTimestamp")
+        logs = kubectl.run("logs", "--tail=10", name)
+        yield f"--- {name} (deleted: {deleted})\n{json.dumps(known)}\n{logs.stdout or logs.stderr}"
+    yield f"--- events\n{kubectl.run('get', 'events', '--sort-by=.lastTimestamp').stdout[-6000:]}"
     system = Kubectl(kubectl.context, "elf-system")
-    yield f"--- logs of the operator\n{system.run('logs', '--tail=100', 'deploy/elf-operator').stdout}"
+    yield f"--- logs of the operator\n{system.run('logs', '--tail=60', 'deploy/elf-operator').stdout}"
+    for job in json.loads(kubectl.run("get", "elftrainingjobs", "-o", "json").stdout or '{"items": []}')["items"]:
+        yield f"--- status of {job['metadata']['name']}\n{json.dumps(job.get('status'))}"

@@ -47,7 +47,7 @@ def test_the_sample_trains_and_leaves_nothing_behind(kubectl: Kubectl, local_rep
     row = kubectl("get", "etj", "digits", "--no-headers").split()
     assert row[:2] == ["digits", "Complete"]
     assert row[5:8] == ["12/12", "3/3", "0"], row
-    wait("pods have left by themselves", lambda: _all_over(kubectl, "digits"), 60)
+    wait("pods have left by themselves", lambda: _all_over(kubectl, "digits"), 120)
     kubectl("delete", "etj", "digits")
     kinds = "pods,services,configmaps,serviceaccounts,roles,rolebindings,secrets,endpoints"
     ours = lambda: kubectl.get(kinds, "-l", "northpole.dev/job=digits")["items"]  # noqa: E731

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from elf_cli import run
+from elf_cli import check, look, plot, run
 
 app = typer.Typer(
     name="elf",
@@ -21,6 +21,11 @@ def _root() -> None:
 
 
 app.command("run")(run.run)
+app.command("stats")(look.stats)
+app.command("homes")(look.homes)
+app.command("trace")(look.trace)
+app.command("plot")(plot.plot)
+app.command("check-statistic")(check.check_statistic)
 
 
 def main() -> None:

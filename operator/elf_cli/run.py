@@ -96,7 +96,9 @@ async def _run(asked: _Request) -> int:
             shown.say("interrupted; every process has been stopped")
             return EXIT_INTERRUPTED
     if asked.report:
-        asked.report.write_text(json.dumps(runner.make_report(asked.job, outcome), indent=2) + "\n")
+        asked.report.write_text(
+            json.dumps(runner.make_report(asked.job, outcome, directory), indent=2) + "\n"
+        )
     _conclude(console, directory, outcome)
     return outcome.exit_code
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def rebalance(
@@ -29,3 +29,18 @@ def rebalance(
         slot: frozenset(kept[slot] + [next(loose) for _ in range(size[slot] - len(kept[slot]))])
         for slot in slots
     }
+
+
+def rebalance_units(
+    current: Mapping[int, frozenset[int]], eligible: Iterable[int], units: Sequence[Iterable[int]]
+) -> dict[int, frozenset[int]]:
+    """`rebalance` of homes that only move together: the same laws, with loads counted in units.
+
+    `units` are disjoint and hold all homes. A unit whose homes are split in `current` counts as held by none.
+    """
+    numbered = [frozenset(unit) for unit in units]
+    held = {
+        slot: frozenset(i for i, u in enumerate(numbered) if u <= homes) for slot, homes in current.items()
+    }
+    placed = rebalance(held, eligible, len(numbered))
+    return {slot: frozenset().union(*(numbered[i] for i in mine)) for slot, mine in placed.items()}

@@ -11,7 +11,7 @@ from elf_operator.builders import Defaults, Manifest
 from elf_operator.endings import wind_up
 from elf_operator.observation import Observation, Pod
 from elf_operator.plans import Create, Delete, Event, Plan
-from elf_operator.rebalance import rebalance
+from elf_operator.rebalance import rebalance_units
 from elf_operator.slots import rewired, vacate
 from elf_operator.spec import Spec
 from elf_operator.status import Condition, Counts, Replacement
@@ -177,7 +177,7 @@ class Running:
         eligible = [p.index for p in mdcs if self._eligible(p, current.get(p.index, frozenset()))]
         if not eligible:
             eligible = [p.index for p in mdcs if p.pod is not None and p.verdict is None]
-        homes = rebalance(current, eligible, self.spec.homes)
+        homes = rebalance_units(current, eligible, self.spec.units)
         slots = {p.index: replace(p.slot, homes=homes.get(p.index, frozenset())) for p in mdcs}
         retired = {i: s for i, s in old.mdcs.items() if i >= self.spec.mdcs}
         return slots | {i: replace(vacate(s), replaced=s.replaced) for i, s in retired.items()}

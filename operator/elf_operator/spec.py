@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from elf_operator import names, schema
+from elf_worker.contract import groups
 
 _SERVICE_NAME = re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
 RECIPE = (
@@ -22,6 +23,8 @@ RECIPE = (
     "localSteps",
     "localOptimizer",
     "round",
+    "aggregation",
+    "faultInjection",
 )
 """Fields that decide which bits come out: they may not change once the job has started."""
 
@@ -44,6 +47,15 @@ class Spec:
     local_steps: int
     local_optimizer: str
     local_optimizer_args: Mapping[str, Any]
+    aggregation: str
+    trim_percent: int
+    group_size: int
+    clip_norm: float | None
+    precision: str
+    statistics: tuple[str, ...]
+    home_failure_probability: float
+    mdc_failure_probability: float
+    failure_seed: int
     quorum: int
     deadline_seconds: int
     homes: int
@@ -56,6 +68,11 @@ class Spec:
     volume_claim: str | None
     mdc_timeout_seconds: int
     max_replacements: int
+
+    @property
+    def units(self) -> list[range]:
+        """Homes that only move together: the groups of a robust method, else each home alone."""
+        return groups(self.homes, self.group_size if self.aggregation != "mean" else 1)
 
     @property
     def home_pods(self) -> int:
@@ -137,6 +154,26 @@ def _rule_errors(spec: Mapping[str, Any]) -> list[str]:
         found.append(f"spec.round.quorum: is {quorum}, at most spec.homes.replicas ({homes}) is allowed")
     if per_pod > homes:
         found.append(f"spec.homes.perPod: is {per_pod}, at most spec.homes.replicas ({homes}) is allowed")
+    return found + _aggregation_errors(spec["aggregation"], homes, mdcs)
+
+
+def _aggregation_errors(aggregation: Mapping[str, Any], homes: int, mdcs: int) -> list[str]:
+    """A robust method needs enough homes in every group, and a whole group for every MDC."""
+    size, where = aggregation["groupSize"], "spec.aggregation"
+    found = []
+    clip = aggregation.get("clipNorm")
+    if clip is not None and not 0 < float(clip) < math.inf:
+        found.append(f"{where}.clipNorm: is {clip}, a number above 0 is expected")
+    if aggregation["method"] == "mean":
+        return found
+    if size > homes:
+        found.append(f"{where}.groupSize: is {size}, at most spec.homes.replicas ({homes}) is allowed")
+    elif mdcs > (count := len(groups(homes, size))):
+        made = f"{homes} homes make {count} group{'s' * (count > 1)} of spec.aggregation.groupSize ({size})"
+        found.append(
+            f"spec.miniDataCenters.replicas: is {mdcs}, at most {count} is allowed: {made}, "
+            "and an MDC serves whole groups"
+        )
     return found
 
 
@@ -158,6 +195,15 @@ def _typed(spec: Mapping[str, Any]) -> Spec:
         local_steps=spec["localSteps"],
         local_optimizer=spec["localOptimizer"]["name"],
         local_optimizer_args={k: _number(v) for k, v in spec["localOptimizer"]["args"].items()},
+        aggregation=spec["aggregation"]["method"],
+        trim_percent=spec["aggregation"]["trimPercent"],
+        group_size=spec["aggregation"]["groupSize"],
+        clip_norm=float(spec["aggregation"]["clipNorm"]) if "clipNorm" in spec["aggregation"] else None,
+        precision=spec["aggregation"]["precision"],
+        statistics=tuple(spec["statistics"]),
+        home_failure_probability=float(spec["faultInjection"]["homeFailureProbability"]),
+        mdc_failure_probability=float(spec["faultInjection"]["mdcFailureProbability"]),
+        failure_seed=spec["faultInjection"]["seed"],
         quorum=count_of(spec["round"]["quorum"], homes),
         deadline_seconds=spec["round"]["deadlineSeconds"],
         homes=homes,

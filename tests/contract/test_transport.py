@@ -11,6 +11,7 @@ import contextlib
 import math
 import socket
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -20,14 +21,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elf_worker import messages
-from elf_worker.messages import Fetch, Finish, Keep, Message, Stamp, Want, Welcome, Work
-from elf_worker.transport import Link, connect, frame, listen, tcp
+from elf_worker.contract import MAX_PAYLOAD
+from elf_worker.messages import Discarded, Fetch, Finish, Keep, Message, Stamp, Want, Welcome, Work
+from elf_worker.transport import Limits, Link, connect, frame, listen, tcp
 
 DEADLINE = 20.0
 """Seconds until a wait is given up: far more than any of them takes."""
 LONG = 60.0
 """A silence no test lasts for."""
 SHORT = 0.3
+MOST = 100
+"""Connections at a time: more than any test makes, unless it says so."""
 HOST = "127.0.0.1"
 WORK = Work(1, Stamp(3, 1))
 
@@ -47,9 +51,13 @@ class Owner:
         self.received: list[tuple[Message, Any]] = []
         self.closed: list[Link] = []
         self.on_message: Callable[[Link], None] = lambda link: None
+        self.room: Callable[[Message], int] = lambda message: MAX_PAYLOAD
 
     def link_opened(self, link: Link) -> None:
         self.opened.append(link)
+
+    def link_room(self, link: Link, message: Message) -> int:
+        return self.room(message)
 
     def link_received(self, link: Link, message: Message, payload: Any) -> None:
         self.received.append((message, payload))
@@ -69,9 +77,9 @@ class Owner:
 
 
 @contextlib.asynccontextmanager
-async def listening(owner: Owner) -> AsyncIterator[str]:
+async def listening(owner: Owner, most: int = MOST) -> AsyncIterator[str]:
     """`host:port` at which `owner` takes connections."""
-    server = await listen(owner, HOST, 0, owner.silence)
+    server = await listen(owner, HOST, 0, owner.silence, Limits(most))
     try:
         yield "{}:{}".format(*server.sockets[0].getsockname())
     finally:
@@ -144,6 +152,12 @@ def encoded(message: Message, payload: bytes = b"") -> bytes:
     body = messages.encode(message)
     sizes = len(body).to_bytes(4, "little") + len(payload).to_bytes(8, "little")
     return b"ELF1" + sizes + body + payload
+
+
+def of_size(size: int) -> Finish:
+    """A message of so many bytes, 70,000 at least."""
+    short = Finish("Complete", "x" * 66_000)
+    return Finish("Complete", short.message + "x" * (size - len(messages.encode(short))))
 
 
 # -- frames ---------------------------------------------------------------------------------------------
@@ -333,6 +347,264 @@ async def test_a_peer_that_closes_in_the_middle_of_a_payload_leaves_nothing_deli
         await until(lambda: owner.closed)
     assert owner.received == []
     assert owner.closed == owner.opened
+
+
+# -- more than there is room for --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("room", [0, 1, 99, 100, 101, 1 << 16, 3 << 16, MAX_PAYLOAD])
+@pytest.mark.parametrize("size", [1, 100, (1 << 16) - 1, 1 << 16, (3 << 16) + 1])
+async def test_a_payload_larger_than_the_room_is_but_its_size(size: int, room: int) -> None:
+    payload = bytes(k % 251 for k in range(size))
+    async with pair() as (child, parent):
+        parent.room = lambda message: room
+        child.link.send(WORK, payload)
+        child.link.send(Fetch())
+        child.link.send(Welcome(1), b"")
+        await until(lambda: len(parent.received) == 3)
+    left = payload if size <= room else Discarded(size)
+    assert parent.received == [(WORK, left), (Fetch(), None), (Welcome(1), None)]
+
+
+async def test_the_room_depends_on_the_message() -> None:
+    async with pair() as (child, parent):
+        parent.room = lambda message: 4 if isinstance(message, Work) else 2
+        for message in (WORK, Welcome(7), Keep(1, Stamp(3, 1)), WORK):
+            child.link.send(message, b"1234")
+        await until(lambda: len(parent.received) == 4)
+    assert [payload for _, payload in parent.received] == [b"1234", Discarded(4), Discarded(4), b"1234"]
+
+
+async def test_nobody_is_asked_for_room_where_there_is_no_payload() -> None:
+    asked: list[Message] = []
+    async with pair() as (child, parent):
+        parent.room = lambda message: len(asked) if asked.append(message) else 9
+        child.link.send(Fetch())
+        child.link.send(WORK, b"1")
+        await until(lambda: len(parent.received) == 2)
+    assert asked == [WORK]
+
+
+async def test_what_is_not_kept_needs_no_memory() -> None:
+    """A hundred megabytes pass through the buffer of a link and are not gathered anywhere."""
+    size, piece = 100_000_000, bytes(1_000_000)
+    owner = Owner()
+    owner.room = lambda message: size - 1
+    async with bare_client(owner) as client:
+        body = messages.encode(WORK)
+        tracemalloc.start()
+        try:
+            await write(client, HEADER.pack(b"ELF1", len(body), size) + body)
+            for _ in range(size // len(piece)):
+                await write(client, piece)
+            await write(client, encoded(Fetch()))
+            await until(lambda: len(owner.received) == 2)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert owner.received == [(WORK, Discarded(size)), (Fetch(), None)]
+    assert most < 3_000_000
+
+
+@settings(max_examples=60, deadline=None)
+@given(FRAMES, st.integers(0, 60), st.data())
+async def test_frames_cut_anywhere_arrive_whole_around_what_is_not_kept(
+    frames: list[tuple[Message, bytes]], room: int, data: st.DataObject
+) -> None:
+    stream = b"".join(encoded(message, payload) for message, payload in frames) + encoded(Fetch())
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=30), label="cuts"))
+    owner = Owner()
+    owner.room = lambda message: room
+    async with bare_client(owner) as client:
+        for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+            await write(client, stream[start:end])
+            for _ in range(2):  # lets the link read this piece before the next one is there
+                await asyncio.sleep(0)
+        await until(lambda: len(owner.received) > len(frames))
+    left = [(m, (p or None) if len(p) <= room else Discarded(len(p))) for m, p in frames]
+    assert owner.received == [*left, (Fetch(), None)]
+    assert owner.closed == []
+
+
+async def test_what_is_not_kept_may_come_byte_by_byte() -> None:
+    stream = encoded(WORK, b"12345") + encoded(WORK, b"123") + frame.HEARTBEAT + encoded(WORK, b"1234")
+    owner = Owner()
+    owner.room = lambda message: 3
+    async with bare_client(owner) as client:
+        for byte in stream:
+            await write(client, bytes([byte]))
+            for _ in range(2):
+                await asyncio.sleep(0)
+        await until(lambda: len(owner.received) == 3)
+    assert owner.received == [(WORK, Discarded(5)), (WORK, b"123"), (WORK, Discarded(4))]
+
+
+async def test_a_peer_that_closes_in_the_middle_of_what_is_not_kept_leaves_nothing_delivered() -> None:
+    owner = Owner()
+    owner.room = lambda message: 3
+    async with bare_client(owner) as client:
+        await write(client, encoded(WORK, b"x" * 100)[:-1])
+        client.shutdown(socket.SHUT_WR)
+        await until(lambda: owner.closed)
+    assert owner.received == []
+    assert owner.closed == owner.opened
+
+
+# -- a peer that does not read ----------------------------------------------------------------------------
+
+
+def waiting(link: Link) -> int:
+    """Bytes that wait in this process for the peer of a link."""
+    assert link._transport is not None
+    return link._transport.get_write_buffer_size()
+
+
+@pytest.mark.parametrize("size", [0, 100_000, 3_000_000])
+async def test_a_peer_that_never_reads_is_given_up_and_little_waits_for_it(
+    size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    message, payload = (WORK, bytes(size)) if size else (Finish("Complete", "x" * 1000), None)
+    limit = tcp.BACKLOG + 3 * size
+    one = len(encoded(message)) + size
+    owner = Owner()
+    async with bare_server(owner) as peer:
+        most = 0
+        for _ in range(3 * limit // one + 100):  # three times what may wait, and what the sockets hold
+            owner.link.send(message, payload)
+            if not waiting(owner.link) and most > limit:
+                break
+            most = max(most, waiting(owner.link))
+        await until(lambda: owner.closed)
+        assert peer.fileno() >= 0, "it was we who closed"
+    assert limit < most <= limit + one
+    assert owner.closed == owner.opened
+    assert caplog.text.count("does not read") == 1
+
+
+async def test_a_peer_that_reads_late_gets_all_that_may_wait() -> None:
+    """Its three largest payloads and the backlog beside them, but for a message."""
+    size, small = 2_000_000, of_size(100_000)
+    owner = Owner()
+    async with bare_server(owner) as peer:
+        sent = []
+        while waiting(owner.link) <= tcp.BACKLOG + 3 * size - len(encoded(small)):
+            payload = bytes(size) if len(sent) < 3 else b""
+            owner.link.send(small, payload)
+            sent.append(encoded(small, payload))
+        assert owner.closed == []
+        owner.link.close()
+        assert await read_to_end(peer) == b"".join(sent)
+
+
+async def test_what_one_peer_does_not_read_keeps_nothing_from_another() -> None:
+    owner = Owner()
+    async with listening(owner) as address:
+        deaf, good = (socket.create_connection(address.split(":")) for _ in range(2))
+        with deaf, good:
+            good.setblocking(False)
+            await until(lambda: len(owner.opened) == 2)
+            by_peer = {link._transport.get_extra_info("peername"): link for link in owner.opened}
+            for _ in range(20):
+                by_peer[deaf.getsockname()].send(WORK, bytes(1_000_000))
+            by_peer[good.getsockname()].send(Fetch())
+            await until(lambda: owner.closed)
+            assert owner.closed == [by_peer[deaf.getsockname()]]
+            by_peer[good.getsockname()].close()
+            assert await read_to_end(good) == encoded(Fetch())
+
+
+# -- too many peers ---------------------------------------------------------------------------------------
+
+
+async def test_beyond_the_most_connections_newcomers_are_closed_until_one_leaves() -> None:
+    owner = Owner()
+    async with listening(owner, most=2) as address, contextlib.AsyncExitStack() as guests:
+
+        def call() -> socket.socket:
+            caller = guests.enter_context(socket.create_connection(address.split(":")))
+            caller.setblocking(False)
+            return caller
+
+        first, second = call(), call()
+        await until(lambda: len(owner.opened) == 2)
+        for _ in range(3):
+            turned_away = call()
+            assert await read_to_end(turned_away) == b""
+        assert (len(owner.opened), owner.closed) == (2, [])
+        first.close()
+        await until(lambda: owner.closed)
+        third = call()
+        await until(lambda: len(owner.opened) == 3)
+        assert await read_to_end(call()) == b""
+        for guest, message in ((second, Fetch()), (third, WORK)):
+            await write(guest, encoded(message))
+        await until(lambda: len(owner.received) == 2)
+    assert sorted(owner.messages, key=str) == sorted([Fetch(), WORK], key=str)
+    assert len(owner.closed) == 1
+
+
+async def test_a_link_that_its_owner_closes_makes_room_for_another() -> None:
+    owner = Owner()
+    async with listening(owner, most=1) as address:
+        for count in (1, 2, 3):
+            with socket.create_connection(address.split(":")) as caller:
+                caller.setblocking(False)
+                await until(lambda count=count: len(owner.opened) == count)
+                owner.opened[-1].close()
+                assert await read_to_end(caller) == b""
+    assert owner.closed == []
+
+
+async def test_a_closed_link_does_not_wait_for_ever_for_a_peer_that_does_not_read() -> None:
+    """What was sent before is for a peer that reads; one that does not may not keep its place for ever."""
+    owner = Owner(SHORT)
+    async with listening(owner, most=1) as address:
+        with socket.create_connection(address.split(":")), contextlib.ExitStack() as others:
+            await until(lambda: owner.opened)
+            owner.link.send(WORK, bytes(12_000_000))  # more than the sockets hold
+            owner.link.close()
+
+            def taken() -> bool:
+                others.enter_context(socket.create_connection(address.split(":")))
+                return len(owner.opened) == 2
+
+            async with asyncio.timeout(DEADLINE):
+                while not taken():
+                    await asyncio.sleep(SHORT / 3)
+
+
+async def test_links_that_were_dialled_take_nobody_s_place() -> None:
+    parent = Owner()
+    async with listening(parent, most=1) as address, pair() as (child, _):
+        assert len(child.opened) == 1
+        link = Link(child, LONG)
+        await connect(link, address, None)
+        await until(lambda: len(parent.opened) == 1)
+        link.close()
+        await until(lambda: parent.closed)
+
+
+# -- what the peer would not take -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "payload"),
+    [
+        (of_size(frame.MAX_MESSAGE + 1), None),
+        (of_size(frame.MAX_MESSAGE + 1), b"payload"),
+        (of_size(3 * frame.MAX_MESSAGE), None),
+        (WORK, np.broadcast_to(np.zeros(1, np.uint8), MAX_PAYLOAD + 1)),
+    ],
+    ids=["message", "message with a payload", "far too long", "payload"],
+)
+async def test_more_than_a_frame_holds_is_an_error_of_the_sender(message: Message, payload: Any) -> None:
+    async with pair() as (child, parent):
+        with pytest.raises(frame.BadFrameError, match="at most"):
+            child.link.send(message, payload)
+        child.link.send(of_size(frame.MAX_MESSAGE))
+        await until(lambda: parent.received)
+        assert (child.closed, parent.closed) == ([], [])
+    assert parent.received == [(of_size(frame.MAX_MESSAGE), None)]
 
 
 # -- liveness -------------------------------------------------------------------------------------------
@@ -529,4 +801,4 @@ async def test_a_link_dials_from_the_address_it_is_told():
 async def test_a_port_that_is_taken_is_an_error():
     async with listening(Owner()) as address:
         with pytest.raises(OSError, match="in use"):
-            await listen(Owner(), HOST, int(address.split(":")[1]), LONG)
+            await listen(Owner(), HOST, int(address.split(":")[1]), LONG, MOST)

@@ -81,5 +81,7 @@ def describe(kubectl: Kubectl) -> Iterator[str]:
     yield f"--- events\n{kubectl.run('get', 'events', '--sort-by=.lastTimestamp').stdout[-6000:]}"
     system = Kubectl(kubectl.context, "elf-system")
     yield f"--- logs of the operator\n{system.run('logs', '--tail=60', 'deploy/elf-operator').stdout}"
-    for job in json.loads(kubectl.run("get", "elftrainingjobs", "-o", "json").stdout or '{"items": []}')["items"]:
+    for job in json.loads(kubectl.run("get", "elftrainingjobs", "-o", "json").stdout or '{"items": []}')[
+        "items"
+    ]:
         yield f"--- status of {job['metadata']['name']}\n{json.dumps(job.get('status'))}"

@@ -28,6 +28,7 @@ CEL_SINCE = (1, 25)
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--context", help="kubeconfig context of a cluster that may be tested on")
     parser.addoption("--breaker", help="program that breaks nodes, network and API server of that cluster")
+    parser.addoption("--volume-dir", help="directory that all nodes have, where there is no StorageClass")
     parser.addoption("--worker-image", default="ghcr.io/northpole-dev/elf-worker:dev")
     parser.addoption("--operator-image", default="ghcr.io/northpole-dev/elf-operator:dev")
 

@@ -44,7 +44,7 @@ class Ghost:
         stamp = snapshot.stamp if snapshot is not None else Stamp(0, 0)
         homes = ids.full(self._world.scenario.homes)
         total = ExactSum(model.SIZE + 1).to_bytes()
-        submit = Submit(stamp, ids.to_wire(homes), b"", homes.bit_count(), 1, {}, "")
+        submit = Submit(stamp, ids.to_wire(homes), b"", homes.bit_count(), 1, {}, "", {})
         return [Send(link, self._register), Send(link, submit, total)]
 
     def closed(self, link: LinkId, now: float) -> list[Effect]:

@@ -44,9 +44,11 @@ def step(weights: bytes, mean: np.ndarray) -> bytes:
 class Model:
     """Gradients as a pure function of (seed, home, round, weights), with a memory of those computed."""
 
-    def __init__(self, seed: int, homes: int) -> None:
+    def __init__(self, seed: int, homes: int, groups: list[list[int]], method: str) -> None:
         self.seed = seed
         self.homes = homes
+        self._groups = groups
+        self._method = method
         self._known: dict[tuple[int, int, bytes], tuple[bytes, Units]] = {}
 
     def vector(self, home: int, round_: int, weights: bytes) -> bytes:
@@ -54,9 +56,26 @@ class Model:
         return self._entry(home, round_, weights)[0]
 
     def total(self, members: list[int], round_: int, weights: bytes) -> Units:
-        """The exact sum over some homes."""
-        vectors = [self._entry(home, round_, weights)[1] for home in members]
+        """The exact sum over some homes, or over what a robust method makes of their groups."""
+        if not self._groups:
+            vectors = [self._entry(home, round_, weights)[1] for home in members]
+        else:
+            here = [[home for home in group if home in members] for group in self._groups]
+            vectors = [self._combined(group, round_, weights) for group in here if group]
         return tuple(map(sum, zip(*vectors, strict=True)))
+
+    def _combined(self, group: list[int], round_: int, weights: bytes) -> Units:
+        """A median, or a mean without the lowest and highest value (a fifth of fewer than ten is one)."""
+        count = len(group)
+        cut = (count - 1) // 2 if self._method == "median" else 1
+        rows = [np.frombuffer(self.vector(home, round_, weights), "<f4") for home in group]
+        out = []
+        for element in range(SIZE + 1):
+            values = [row[element] / np.float32(weight_of(h)) for h, row in zip(group, rows, strict=True)]
+            middle = sum(float(x) for x in sorted(values)[cut : count - cut])
+            share = sum(map(weight_of, group)) / (count - 2 * cut)
+            out.append(np.float32(middle * share))
+        return units_of(struct.pack(f"<{SIZE + 1}f", *out))
 
     def stepped(self, members: list[int], round_: int, weights: bytes) -> bytes:
         """The weights after a round in which exactly these homes were counted."""

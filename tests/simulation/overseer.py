@@ -160,22 +160,26 @@ class Overseer:
             self._write(replace(self.wiring, mdcs=slots))
 
     def _balance(self, slots: dict[int, Slot], eligible: list[int], shuffled: bool) -> None:
-        homes = {i: set() if shuffled else set(slots[i].homes) for i in eligible}
-        placed = set().union(*homes.values())
-        waiting = [h for h in range(self._world.scenario.homes) if h not in placed]
+        units = [frozenset(unit) for unit in self._world.scenario.units]
+        held = {
+            i: set() if shuffled else {u for u, homes in enumerate(units) if homes <= slots[i].homes}
+            for i in eligible
+        }
+        placed = set().union(*held.values())
+        waiting = [u for u in range(len(units)) if u not in placed]
         if shuffled:
             self._rng.shuffle(waiting)
-        for home in waiting:
-            homes[min(eligible, key=lambda i: len(homes[i]))].add(home)
+        for unit in waiting:
+            held[min(eligible, key=lambda i: len(held[i]))].add(unit)
         while True:
-            most = max(eligible, key=lambda i: len(homes[i]))
-            least = min(eligible, key=lambda i: len(homes[i]))
-            if len(homes[most]) - len(homes[least]) < 2:
+            most = max(eligible, key=lambda i: len(held[i]))
+            least = min(eligible, key=lambda i: len(held[i]))
+            if len(held[most]) - len(held[least]) < 2:
                 break
-            homes[least].add(moved := max(homes[most]))
-            homes[most].remove(moved)
+            held[least].add(moved := max(held[most]))
+            held[most].remove(moved)
         for i in eligible:
-            slots[i] = replace(slots[i], homes=frozenset(homes[i]))
+            slots[i] = replace(slots[i], homes=frozenset().union(*(units[u] for u in held[i])))
 
     def shuffle(self) -> None:
         """Move homes for no reason; sometimes at once again."""

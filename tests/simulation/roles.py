@@ -64,7 +64,7 @@ class Mdc(Talkative):
         self.uid = f"mdc-{index}-{incarnation}"
         self.index, self.incarnation, self.address = index, incarnation, address
         identity = Identity(JOB, index, incarnation, self.uid, address)
-        super().__init__(world, self.uid, f"place-{index}", world.datacenter(identity, NPDC))
+        super().__init__(world, self.uid, f"place-{index}", world.datacenter(identity, NPDC, world.intake))
 
     @property
     def center(self) -> DataCenter:

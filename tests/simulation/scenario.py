@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from elf_worker.contract import groups
+
 FAULTS: dict[str, int] = {
     "crash_mdc": 6,
     "crash_npdc": 4,
@@ -41,6 +43,9 @@ class Scenario:
     quorum: int = 4
     sick: int = 0
     """Homes (the first ones) that fail, send NaN or stay silent in some rounds; only with quorum < homes."""
+    group: int = 0
+    """Homes, at least, in a group that a robust method combines; 0: the plain mean."""
+    method: str = "mean"
     deadline: float = 3.0
     silence: float = 2.0
     tick: float = 0.2
@@ -53,6 +58,11 @@ class Scenario:
     reuse_addresses: bool = False
     """A new MDC gets the address of the one it replaces."""
     faults: tuple[tuple[float, str], ...] = ()
+
+    @property
+    def units(self) -> list[range]:
+        """Homes that only move together."""
+        return groups(self.homes, self.group or 1)
 
     @property
     def horizon(self) -> float:
@@ -68,6 +78,12 @@ def draw(seed: int) -> Scenario:
     quorum = homes if full else rng.randint(max(1, homes // 2), homes - 1)
     span = rng.choice((1.0, 3.0, 6.0, 10.0))
     kinds = rng.choices(list(FAULTS), list(FAULTS.values()), k=rng.choice((0, 1, 2, 3, 4, 6, 8, 12)))
+    sick = 0 if full else rng.randint(0, homes - quorum)
+    method = rng.choice(("median", "trimmedMean")) if rng.random() < 0.25 else "mean"
+    if method != "mean":
+        # A home that is silent, or one too many that fails, takes its whole group out of the round.
+        spared = sum(len(unit) for unit in groups(homes, 3) if unit.start >= sick)
+        sick, quorum = (sick, min(quorum, spared)) if spared else (0, quorum)
     return Scenario(
         seed=seed,
         mdcs=rng.randint(1, 4),
@@ -75,7 +91,9 @@ def draw(seed: int) -> Scenario:
         per_pod=rng.choice((1, 1, 2, 3)),
         rounds=rng.randint(3, 6),
         quorum=quorum,
-        sick=0 if full else rng.randint(0, homes - quorum),
+        sick=sick,
+        group=0 if method == "mean" else 3,
+        method=method,
         tick=rng.choice((0.1, 0.2, 0.3)),
         latency=rng.choice((0.004, 0.02, 0.02, 0.2)),
         compute=rng.choice((0.02, 0.3, 0.3, 1.5)),

@@ -12,6 +12,7 @@ from elf_worker.aggregation.datacenter import DataCenter
 from elf_worker.aggregation.effects import Stop
 from elf_worker.aggregation.household import Household
 from elf_worker.aggregation.northpole import NorthPole
+from elf_worker.aggregation.tally import Intake
 from elf_worker.contract import Phase
 from elf_worker.messages import Stamp
 from simulation.faults import Faults
@@ -53,7 +54,11 @@ class World:
         self._addresses: dict[str, Process] = {}
         self.result: bytes | None = None
         self.quiet_at = scenario.horizon + 4 * scenario.silence
-        self.model = Model(scenario.seed, scenario.homes)
+        groups = [list(unit) for unit in scenario.units] if scenario.group else []
+        self.intake = Intake(
+            homes=scenario.homes, method=scenario.method, trim_percent=20, group_size=scenario.group
+        )
+        self.model = Model(scenario.seed, scenario.homes, groups, scenario.method)
         self.oracle = Oracle(self)
         self.network = Network(self)
         self.overseer = Overseer(self)

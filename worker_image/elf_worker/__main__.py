@@ -15,6 +15,7 @@ from typing import NoReturn
 from elf_worker.contract import Role
 from elf_worker.roles import environment
 
+EXIT_INJECTED = 1
 EXIT_FENCED = 3
 """A successor has taken over: nothing is wrong, and nobody needs this process any more."""
 
@@ -40,12 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.info("%s: %s", stop.outcome, stop.message)
     if stop.outcome == "Fenced":
         return EXIT_FENCED
-    return 0
+    return EXIT_INJECTED if stop.outcome == "Injected" else 0
 
 
 def leave(status: int) -> NoReturn:
-    """End this process at once. Taking an interpreter with PyTorch in it apart costs half a second of CPU, and
-    all pods of a job on a node would pay it in the same moment.
+    """End this process at once.
+
+    Taking an interpreter with PyTorch in it apart costs half a second of CPU, and all pods of a job on a node
+    would pay it in the same moment.
     """
     logging.shutdown()
     sys.stdout.flush()

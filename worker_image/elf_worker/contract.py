@@ -7,6 +7,8 @@ them serves (`Wiring`), and the *progress* the NPDC reports back (plain JSON und
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,9 +21,13 @@ API_PLURAL = "elftrainingjobs"
 FIELD_MANAGER_NPDC = "elf-npdc"
 """Owns `status.training`, and nothing else."""
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 WIRE_PORT = 7733
 """Port on which the NPDC and each MDC take connections from their children."""
+FIGURES_PORT = 7735
+"""Port on which a data center shows its figures over HTTP."""
+MAX_PAYLOAD = 1 << 33
+"""Bytes: the sums or the state of half a billion parameters."""
 READY_PORT = 7734
 """Port that accepts connections only while the data center can serve (for readiness probes)."""
 
@@ -55,6 +61,8 @@ ENV_BOARD = "ELF_BOARD"
 """Where the wiring is read and the progress written: `kube:NAMESPACE/JOB/CONFIGMAP` or `file:DIRECTORY`."""
 ENV_CHECKPOINT = "ELF_CHECKPOINT"
 """Directory for durable checkpoints; absent when the job has no volume."""
+ENV_HISTORY = "ELF_HISTORY"
+"""Directory that receives the history of rounds and the statistics (optional)."""
 ENV_MODEL_OUT = "ELF_MODEL_OUT"
 """File that receives the trained model as safetensors (optional)."""
 
@@ -82,6 +90,19 @@ class JobConfig:
     quorum: int = 1
     """Homes that must be counted before a round may close, 1..homes."""
     deadline_seconds: float = 30.0
+    aggregation: str = "mean"
+    """How homes are combined: mean, trimmedMean or median."""
+    trim_percent: int = 10
+    group_size: int = 4
+    """Homes, at least, that a robust method combines; see `groups`."""
+    clip_norm: float | None = None
+    statistics: list[str] = field(default_factory=list)
+    """Further statistics, as module:Class."""
+    home_failure_probability: float = 0.0
+    mdc_failure_probability: float = 0.0
+    failure_seed: int = 0
+    precision: str = "float32"
+    """Element type of gradients on the wire: float32, float16 or bfloat16."""
     checkpoint_every: int = 10
     silence_seconds: float = 5.0
     """A peer that says nothing for this long is taken for dead (failurePolicy.mdcTimeoutSeconds)."""
@@ -94,6 +115,36 @@ class JobConfig:
     def from_json(cls, text: str) -> JobConfig:
         """Inverse of `to_json`."""
         return cls(**json.loads(text))
+
+
+def injected(probability: float, seed: int, *who: object) -> bool:
+    """Whether a rehearsed fault strikes: a pure function, true for this share of all `who`."""
+    text = ":".join(map(str, (seed, *who))).encode()
+    drawn = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+    return drawn < probability * 2**64
+
+
+def groups(homes: int, size: int) -> list[range]:
+    """Homes `0 .. homes-1` in as many consecutive groups of at least `size` as there are, sizes within one.
+
+    A pure function of the two numbers: who is combined with whom does not depend on any data center.
+    """
+    count = max(1, homes // size)
+    base, extra = divmod(homes, count)
+    starts = [index * base + min(index, extra) for index in range(count + 1)]
+    return [range(first, last) for first, last in itertools.pairwise(starts)]
+
+
+def group_of(home: int, homes: int, size: int) -> range:
+    """The one of `groups(homes, size)` that holds this home, without making them all."""
+    count = max(1, homes // size)
+    base, extra = divmod(homes, count)
+    large = extra * (base + 1)  # homes in the groups that have one more
+    if home < large:
+        first = home // (base + 1) * (base + 1)
+        return range(first, first + base + 1)
+    first = large + (home - large) // base * base
+    return range(first, first + base)
 
 
 def format_ids(ids: Iterable[int]) -> str:

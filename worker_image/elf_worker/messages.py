@@ -7,6 +7,7 @@ Sets of homes travel as `elf_worker.aggregation.ids.to_wire`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -21,6 +22,13 @@ class Stamp(NamedTuple):
 
     round: int
     born: int
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """Stands for a payload of so many bytes, more than there was room for. It was read and forgotten."""
+
+    size: int
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
@@ -67,10 +75,15 @@ class Work(_Message, frozen=True):
 
     epoch: int
     stamp: Stamp
+    trace: str = ""
+    """W3C `traceparent` of the span that this work belongs to, or empty."""
 
 
 class Submit(_Message, frozen=True):
-    """MDC → NPDC, payload an exact sum: what these members add up to. `failed` homes have none in it."""
+    """MDC → NPDC, payload an exact sum: what these members add up to. `failed` homes have none in it.
+
+    After the sum (which is absent without members) come the statistics of all these homes.
+    """
 
     stamp: Stamp
     members: bytes
@@ -78,8 +91,13 @@ class Submit(_Message, frozen=True):
     weight: int
     bound: int
     reasons: dict[str, int]
+    """Why homes failed, counted."""
     sample: str
     """One failure in words, or empty."""
+    refused: dict[str, int]
+    """Messages of homes that were not counted, by reason, since the last Submit that was accepted."""
+    extra: int = 0
+    """Bytes at the end of the payload that are statistics."""
 
 
 class Accepted(_Message, frozen=True):
@@ -102,6 +120,12 @@ class Flush(_Message, frozen=True):
     """NPDC → MDC: the deadline is past; send what you have, and what still comes as it comes."""
 
     stamp: Stamp
+
+
+class Watch(_Message, frozen=True):
+    """NPDC → MDC: keep the paths of these homes in the statistics."""
+
+    homes: bytes
 
 
 class Keep(_Message, frozen=True):
@@ -154,12 +178,29 @@ class Want(_Message, frozen=True):
     homes: bytes
 
 
+class Facts(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a home tells about its work on one vector. It is not part of any sum."""
+
+    waiting: float = 0.0
+    """Seconds in its pod before its turn came."""
+    computing: float = 0.0
+    """Seconds of work."""
+    batch_sizes: tuple[int, ...] = ()
+    classes: dict[str, int] = {}
+    """Examples of each class."""
+
+
 class Offer(_Message, frozen=True):
-    """Home → MDC, payload the float32 vector: gradient times weight, then loss times weight."""
+    """Home → MDC, payload the vector: gradient times weight, then loss times weight.
+
+    `precision` names the element type of the gradient, as in `elf_worker.aggregation.precision`.
+    """
 
     home: int
     stamp: Stamp
     weight: int
+    precision: str = "float32"
+    facts: Facts = Facts()
 
 
 class Failed(_Message, frozen=True):
@@ -203,6 +244,7 @@ Message = (
     | Accepted
     | Rejected
     | Flush
+    | Watch
     | Keep
     | Fetch
     | Copy

@@ -155,6 +155,7 @@ class LocalCluster:
             env[contract.ENV_NPDC] = f"{self.service_address}:{contract.WIRE_PORT}"
         if contract.ENV_BOARD in env:
             env[contract.ENV_BOARD] = f"file:{self._directory}"
+            env[contract.ENV_HISTORY] = str(self._directory)
             if self._model_out:
                 env[contract.ENV_MODEL_OUT] = self._model_out
         if contract.ENV_CHECKPOINT in env:

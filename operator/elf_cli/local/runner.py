@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from elf_cli.figures import read_history
 from elf_cli.local import processes
 from elf_cli.local.account import Account
 from elf_cli.local.cluster import LocalCluster
@@ -22,6 +23,7 @@ from elf_operator.plans import Event
 from elf_operator.reconcile import reconcile
 from elf_operator.spec import Job
 from elf_worker.contract import Role
+from elf_worker.roles.chronicle import HISTORY_FILE, Chronicle
 
 POLL_SECONDS = 0.05
 LEAVE_SECONDS = 5.0
@@ -170,8 +172,8 @@ def _is(manifest: Mapping[str, Any], kill: Kill) -> bool:
     return labels[names.LABEL_ROLE] == kill.role and int(labels[names.LABEL_INDEX]) == index
 
 
-def make_report(job: Job, outcome: Outcome) -> dict[str, Any]:
-    """The run as plain data, for `--report`."""
+def make_report(job: Job, outcome: Outcome, directory: pathlib.Path) -> dict[str, Any]:
+    """The run as plain data, for `--report`. `directory` is the folder of the run."""
     state = outcome.status
     training = state.get("training") or {}
     measured = [s["metrics"] for s in outcome.account.samples if s["metrics"]]
@@ -190,7 +192,19 @@ def make_report(job: Job, outcome: Outcome) -> dict[str, Any]:
         "replacements": outcome.account.rows(),
         "gradientsByMdc": {str(c["mdc"]): c["gradients"] for c in training.get("counted", [])},
         "history": outcome.account.samples,
+        **_chronicle(directory),
     }
+
+
+def _chronicle(directory: pathlib.Path) -> dict[str, Any]:
+    """Statistics, and one record a round: what the NPDC has left in the folder."""
+    try:
+        return {
+            "statistics": Chronicle.saved(directory)[0],
+            "perRound": read_history(directory / HISTORY_FILE),
+        }
+    except (OSError, ValueError, KeyError):
+        return {"statistics": {}, "perRound": []}
 
 
 def default_directory() -> pathlib.Path:

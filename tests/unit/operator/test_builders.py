@@ -182,6 +182,16 @@ def test_the_config_says_what_the_spec_says() -> None:
         homes={"perPod": 2},
         northPole={"checkpoint": {"everyRounds": 4}},
         failurePolicy={"mdcTimeoutSeconds": 6},
+        miniDataCenters={"replicas": 1},
+        aggregation={
+            "method": "trimmedMean",
+            "trimPercent": 20,
+            "groupSize": 3,
+            "clipNorm": "0.5",
+            "precision": "bfloat16",
+        },
+        statistics=["mine:Own"],
+        faultInjection={"homeFailureProbability": 0.1, "mdcFailureProbability": 0.2, "seed": 4},
         task={"args": {"alpha": 1}},
     )
     assert job_config(parsed, valid(parsed)) == JobConfig(
@@ -205,6 +215,15 @@ def test_the_config_says_what_the_spec_says() -> None:
         deadline_seconds=11.0,
         checkpoint_every=4,
         silence_seconds=6.0,
+        aggregation="trimmedMean",
+        trim_percent=20,
+        group_size=3,
+        clip_norm=0.5,
+        precision="bfloat16",
+        statistics=["mine:Own"],
+        home_failure_probability=0.1,
+        mdc_failure_probability=0.2,
+        failure_seed=4,
     )
 
 

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from elf_operator.rebalance import rebalance
+from elf_operator.rebalance import rebalance, rebalance_units
+from elf_worker.contract import groups
 from strategies import assignments
 
 ROWS: dict[str, tuple[dict[int, set[int]], list[int], int, dict[int, set[int]]]] = {
@@ -66,6 +68,116 @@ def test_no_fair_assignment_moves_fewer(case: tuple[dict[int, frozenset[int]], l
     )
     assert moves(current, rebalance(current, eligible, homes)) == min(
         moves(current, one) for one in every if fair(one.values())
+    )
+
+
+# -- homes that only move together ------------------------------------------------------------------------
+
+Held = dict[int, frozenset[int]]
+UNITS = [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9]]
+
+UNIT_ROWS: dict[str, tuple[dict[int, set[int]], list[int], dict[int, set[int]]]] = {
+    "nobody can serve: all wait": ({0: {0, 1, 2, 3}}, [], {}),
+    "a first start": ({}, [0, 1], {0: {0, 1, 2, 3, 4, 5, 6}, 1: {7, 8, 9}}),
+    "loads are counted in units and not in homes": (
+        {0: {0, 1, 2, 3}, 1: {4, 5, 6, 7, 8, 9}},
+        [0, 1],
+        {0: {0, 1, 2, 3}, 1: {4, 5, 6, 7, 8, 9}},
+    ),
+    "one leaves: only its units move": (
+        {0: {0, 1, 2, 3}, 1: {4, 5, 6}, 2: {7, 8, 9}},
+        [0, 2],
+        {0: {0, 1, 2, 3, 4, 5, 6}, 2: {7, 8, 9}},
+    ),
+    "a unit that two share is placed anew, whole": (
+        {0: {0, 1, 4, 5, 6}, 1: {2, 3, 7, 8, 9}, 2: set()},
+        [0, 1, 2],
+        {0: {4, 5, 6}, 1: {7, 8, 9}, 2: {0, 1, 2, 3}},
+    ),
+    "a unit of which homes wait is placed anew, whole": (
+        {0: {0, 1, 2}, 1: {4, 5, 6}},
+        [0, 1],
+        {0: {0, 1, 2, 3}, 1: {4, 5, 6, 7, 8, 9}},
+    ),
+    "more MDCs than units": ({}, [0, 1, 2, 3], {0: {0, 1, 2, 3}, 1: {4, 5, 6}, 2: {7, 8, 9}, 3: set()}),
+}
+
+
+@pytest.mark.parametrize("sentence", UNIT_ROWS)
+def test_who_serves_which_units(sentence: str) -> None:
+    current, eligible, expected = UNIT_ROWS[sentence]
+    assert rebalance_units({i: frozenset(h) for i, h in current.items()}, eligible, UNITS) == expected
+
+
+@st.composite
+def unit_assignments(draw: st.DrawFn) -> tuple[Held, list[int], list[range]]:
+    """(current, eligible, units): most units are where they were whole; some homes have strayed."""
+    current, eligible, homes = draw(assignments())
+    units = groups(homes, draw(st.integers(1, 6))) if homes else []
+    mdcs = sorted(current)
+    places = {h: m for m, held in current.items() for h in held}
+    if not draw(st.booleans()):
+        for unit in units:
+            if draw(st.integers(0, 3)):
+                places |= dict.fromkeys(unit, draw(st.sampled_from(mdcs)))
+    return {m: frozenset(h for h, p in places.items() if p == m) for m in mdcs}, eligible, units
+
+
+def whole_in(held: Mapping[int, frozenset[int]], unit: Iterable[int]) -> list[int]:
+    return [mdc for mdc, homes in held.items() if homes.issuperset(unit)]
+
+
+@given(unit_assignments())
+def test_units_stay_whole_every_one_once_and_loads_in_units_are_within_one(
+    case: tuple[Held, list[int], list[range]],
+) -> None:
+    current, eligible, units = case
+    new = rebalance_units(current, eligible, units)
+    assert set(new) == set(eligible)
+    if not eligible:
+        return
+    assert sorted(h for held in new.values() for h in held) == [h for unit in units for h in unit]
+    assert all(len(whole_in(new, unit)) == 1 for unit in units)
+    loads = [sum(new[mdc].issuperset(unit) for unit in units) for mdc in new]
+    assert max(loads) - min(loads) <= 1
+
+
+@given(unit_assignments())
+def test_a_unit_that_was_not_whole_anywhere_is_held_by_none(
+    case: tuple[Held, list[int], list[range]],
+) -> None:
+    """It is placed as if nobody had had any of it; and no more units move than if they were homes."""
+    current, eligible, units = case
+    new = rebalance_units(current, eligible, units)
+    whole = [unit for unit in units if whole_in(current, unit)]
+    cleaned = {m: frozenset(h for u in whole if held.issuperset(u) for h in u) for m, held in current.items()}
+    assert rebalance_units(cleaned, eligible, units) == new
+    as_homes = {
+        m: frozenset(i for i, u in enumerate(units) if held.issuperset(u)) for m, held in current.items()
+    }
+    numbers = rebalance(as_homes, eligible, len(units))
+    stayed = sum(bool({*whole_in(current, unit)} & {*whole_in(new, unit)}) for unit in units)
+    assert stayed == sum(len(held & numbers.get(m, frozenset())) for m, held in as_homes.items())
+
+
+@given(unit_assignments())
+def test_units_are_placed_the_same_again_and_no_argument_is_changed(
+    case: tuple[Held, list[int], list[range]],
+) -> None:
+    current, eligible, units = case
+    before = copy.deepcopy((current, units))
+    new = rebalance_units(current, eligible, units)
+    assert (current, units) == before
+    assert rebalance_units(dict(reversed(current.items())), [*reversed(eligible)], units) == new
+    assert rebalance_units(new, eligible, units) == new
+
+
+@given(assignments())
+def test_units_of_one_home_are_homes(case: tuple[Held, list[int], int]) -> None:
+    current, eligible, homes = case
+    assert rebalance_units(current, eligible, groups(homes, 1)) == rebalance(current, eligible, homes)
+    assert rebalance_units(current, eligible, [{h} for h in range(homes)]) == rebalance(
+        current, eligible, homes
     )
 
 

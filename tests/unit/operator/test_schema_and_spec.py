@@ -16,6 +16,7 @@ from hypothesis import given
 
 from builders import SPEC, body, job, overlay, valid
 from elf_operator import schema
+from elf_operator.builders import job_config
 from elf_operator.spec import RECIPE, changed_fields, count_of, parse_job
 from elf_worker.contract import JobConfig, Wiring, format_ids, parse_ids
 from strategies import ids, job_configs, json_values, wirings
@@ -59,6 +60,64 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"miniDataCenters": {"replicas": 5}},
         "spec.miniDataCenters.replicas: is 5, at most spec.homes.replicas (4) is allowed: "
         "an MDC without a home has nothing to add up",
+    ),
+    "groups larger than all homes": (
+        {"aggregation": {"method": "median", "groupSize": 5}, "miniDataCenters": {"replicas": 1}},
+        "spec.aggregation.groupSize: is 5, at most spec.homes.replicas (4) is allowed",
+    ),
+    "more MDCs than groups": (
+        {"aggregation": {"method": "median"}},
+        "spec.miniDataCenters.replicas: is 2, at most 1 is allowed: 4 homes make 1 "
+        "group of spec.aggregation.groupSize (4), and an MDC serves whole groups",
+    ),
+    "one MDC more than groups": (
+        {
+            "aggregation": {"method": "trimmedMean", "groupSize": 3},
+            "homes": {"replicas": 11},
+            "miniDataCenters": {"replicas": 4},
+        },
+        "spec.miniDataCenters.replicas: is 4, at most 3 is allowed: 11 homes make 3 "
+        "groups of spec.aggregation.groupSize (3), and an MDC serves whole groups",
+    ),
+    "clipping to nothing": (
+        {"aggregation": {"clipNorm": "0"}},
+        "spec.aggregation.clipNorm: is 0, a number above 0 is expected",
+    ),
+    "clipping to what is zero for a computer": (
+        {"aggregation": {"clipNorm": "1e-999"}},
+        "spec.aggregation.clipNorm: is 1e-999, a number above 0 is expected",
+    ),
+    "clipping to infinity": (
+        {"aggregation": {"clipNorm": "1e999"}},
+        "spec.aggregation.clipNorm: is 1e999, a number above 0 is expected",
+    ),
+    "clipping to a number that is no text": (
+        {"aggregation": {"clipNorm": 1.5}},
+        "spec.aggregation.clipNorm: is 1.5, a string is expected",
+    ),
+    "a method that there is not": (
+        {"aggregation": {"method": "mode"}},
+        "spec.aggregation.method: 'mode' is not one of ['mean', 'trimmedMean', 'median']",
+    ),
+    "a precision that there is not": (
+        {"aggregation": {"precision": "float8"}},
+        "spec.aggregation.precision: 'float8' is not one of ['float32', 'float16', 'bfloat16']",
+    ),
+    "trimming nothing": (
+        {"aggregation": {"trimPercent": 0}},
+        "spec.aggregation.trimPercent: is 0, at least 1 is needed",
+    ),
+    "trimming half": (
+        {"aggregation": {"trimPercent": 50}},
+        "spec.aggregation.trimPercent: is 50, at most 49 is allowed",
+    ),
+    "groups of two": (
+        {"aggregation": {"groupSize": 2}},
+        "spec.aggregation.groupSize: is 2, at least 3 is needed",
+    ),
+    "a typing error in the aggregation": (
+        {"aggregation": {"clipnorm": "1"}},
+        "spec.aggregation.clipnorm: no such field; did you mean 'clipNorm'?",
     ),
     "no rounds": ({"rounds": 0}, "spec.rounds: is 0, at least 1 is needed"),
     "a seed below zero": ({"seed": -1}, "spec.seed: is -1, at least 0 is needed"),
@@ -219,6 +278,9 @@ def test_the_smallest_job() -> None:
     assert (spec.target_metric, spec.target_at_least, spec.image, spec.volume_claim) == (None,) * 4
     assert (spec.deadline_seconds, spec.checkpoint_every) == (30, 10)
     assert (spec.mdc_timeout_seconds, spec.max_replacements) == (5, 100)
+    assert (spec.aggregation, spec.precision, spec.clip_norm) == ("mean", "float32", None)
+    assert (spec.trim_percent, spec.group_size) == (10, 4)
+    assert spec.units == [range(0, 1), range(1, 2), range(2, 3), range(3, 4)]
     assert parsed.namespace == "default"
 
 
@@ -305,6 +367,56 @@ def test_pods_hold_all_homes(homes: int, per_pod: int, pods: int) -> None:
     assert valid(job(homes={"replicas": homes, "perPod": per_pod})).home_pods == pods
 
 
+@pytest.mark.parametrize("clip", ["-1", "nan", "inf", "", " 1", "0x1", "1e", "1,5"])
+def test_what_is_no_norm_to_clip_to(clip: str) -> None:
+    [error] = job(aggregation={"clipNorm": clip}).errors
+    assert error.startswith(f"spec.aggregation.clipNorm: {clip!r} is malformed; ")
+
+
+@pytest.mark.parametrize(("clip", "norm"), [("1", 1.0), ("+.5", 0.5), ("2.", 2.0), ("1e-3", 1e-3)])
+def test_a_norm_to_clip_to(clip: str, norm: float) -> None:
+    assert valid(job(aggregation={"clipNorm": clip})).clip_norm == norm
+
+
+def test_a_mean_has_no_groups_and_needs_no_homes_for_them() -> None:
+    spec = valid(job(aggregation={"groupSize": 5}, miniDataCenters={"replicas": 4}))
+    assert spec.units == [range(h, h + 1) for h in range(4)]
+
+
+@pytest.mark.parametrize("method", ["median", "trimmedMean"])
+@pytest.mark.parametrize(
+    ("homes", "size", "mdcs", "units"),
+    [(4, 4, 1, [4]), (3, 3, 1, [3]), (8, 4, 2, [4, 4]), (11, 3, 3, [4, 4, 3]), (7, 4, 1, [7])],
+)
+def test_groups_of_a_robust_method(method: str, homes: int, size: int, mdcs: int, units: list[int]) -> None:
+    """As many MDCs as there are groups are allowed."""
+    parsed = job(
+        aggregation={"method": method, "groupSize": size},
+        homes={"replicas": homes},
+        miniDataCenters={"replicas": mdcs},
+    )
+    assert [len(unit) for unit in valid(parsed).units] == units
+
+
+def test_every_mistake_of_an_aggregation_is_named_at_once() -> None:
+    errors = job(
+        aggregation={"method": "median", "groupSize": 5, "clipNorm": "0.0"}, miniDataCenters={"replicas": 5}
+    ).errors
+    assert [error.partition(":")[0] for error in errors] == [
+        "spec.miniDataCenters.replicas",
+        "spec.aggregation.clipNorm",
+        "spec.aggregation.groupSize",
+    ]
+
+
+def test_pods_are_told_how_homes_are_combined() -> None:
+    chosen = {"method": "trimmedMean", "trimPercent": 25, "groupSize": 3, "clipNorm": "2.5"}
+    parsed = job(aggregation={**chosen, "precision": "bfloat16"}, miniDataCenters={"replicas": 1})
+    config = job_config(parsed, valid(parsed))
+    assert (config.aggregation, config.trim_percent, config.group_size) == ("trimmedMean", 25, 3)
+    assert (config.clip_norm, config.precision) == (2.5, "bfloat16")
+
+
 # -- what may not change ------------------------------------------------------------------------------------
 
 
@@ -318,6 +430,9 @@ def test_pods_hold_all_homes(homes: int, per_pod: int, pods: int) -> None:
         ({"evaluateEvery": 8}, ["spec.evaluateEvery"]),
         ({"optimizer": {"args": {"lr": "1"}}}, ["spec.optimizer"]),
         ({"round": {"quorum": 3}}, ["spec.round"]),
+        ({"aggregation": {"trimPercent": 20}}, ["spec.aggregation"]),
+        ({"aggregation": {"precision": "float16"}}, ["spec.aggregation"]),
+        ({"aggregation": {"clipNorm": "1"}}, ["spec.aggregation"]),
         ({"homes": {"replicas": 8}}, ["spec.homes.replicas"]),
         ({"homes": {"perPod": 2}}, ["spec.homes.perPod"]),
         ({"miniDataCenters": {"replicas": 3}}, []),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
-from elf_worker.aggregation import ids
+from elf_worker.aggregation import ids, precision
 from elf_worker.aggregation.datacenter import PARK_SECONDS, DataCenter, Identity
 from elf_worker.aggregation.effects import (
     Close,
@@ -25,12 +26,14 @@ from elf_worker.aggregation.effects import (
 from elf_worker.aggregation.household import Answer, Household
 from elf_worker.aggregation.northpole import NorthPole, Rules, Snapshot
 from elf_worker.aggregation.redial import FIRST_SECONDS, LONGEST_SECONDS, Redial
-from elf_worker.contract import WIRE_VERSION, Slot, Wiring
+from elf_worker.aggregation.tally import PLAIN, Intake
+from elf_worker.contract import MAX_PAYLOAD, WIRE_VERSION, Slot, Wiring
 from elf_worker.exact import ExactSum
 from elf_worker.messages import (
     Accepted,
     Assign,
     Copy,
+    Discarded,
     Failed,
     Fetch,
     Finish,
@@ -90,7 +93,7 @@ def submit(*homes: int, stamp: Stamp = FIRST) -> tuple[Submit, bytes]:
     total = ExactSum(4)
     for _ in homes:
         total.add(np.frombuffer(VECTOR, "<f4"))
-    message = Submit(stamp, mask(*homes), b"", len(homes), total.bound, {}, "")
+    message = Submit(stamp, mask(*homes), b"", len(homes), total.bound, {}, "", {})
     return message, bytes(total.to_bytes())
 
 
@@ -212,7 +215,7 @@ def test_the_deadline_asks_for_what_there_is_of_late_comers_too() -> None:
 
 def test_a_quorum_that_cannot_be_had_ends_the_job() -> None:
     npdc = training(quorum=4, a0=(0, 1, 2, 3))
-    failure = Submit(FIRST, b"", mask(0), 0, 0, {"TaskFailed": 1}, "home 0: ill")
+    failure = Submit(FIRST, b"", mask(0), 0, 0, {"TaskFailed": 1}, "home 0: ill", {})
     effects = tell(npdc, -1, failure)
     (finish,) = [m for m in said(effects) if isinstance(m, Finish)]
     assert finish.outcome == "QuorumImpossible"
@@ -259,12 +262,110 @@ def test_the_newest_copy_of_the_latest_npdc_wins() -> None:
     assert npdc._fetching == -2
 
 
+SUM = 16 * (len(WEIGHTS) // 4 + 1)
+"""Bytes of a sum: two limbs for each weight and for the loss."""
+
+
+@pytest.mark.parametrize(
+    ("link", "message", "room"),
+    [
+        (-1, submit(0)[0], SUM),
+        (-2, submit(2, 3)[0], SUM),
+        (-2, submit(0)[0], SUM),
+        (-1, submit(0, stamp=NEXT)[0], 0),
+        (-1, submit(0, stamp=Stamp(0, 1))[0], 0),
+        (-3, submit(0)[0], 0),
+        (-7, submit(0)[0], 0),
+        (5, submit(0)[0], 0),
+        (-1, Copy(0, FIRST), 0),
+        (-1, register("a0"), 0),
+        (-1, Locate(WIRE_VERSION, JOB, mask(0)), 0),
+        (-1, Offer(0, FIRST, 1), 0),
+        (-1, Work(0, FIRST), 0),
+        (-1, Keep(0, FIRST), 0),
+        (-1, Fetch(), 0),
+    ],
+    ids=lambda x: type(x).__name__ if isinstance(x, Message) else None,
+)
+def test_the_room_an_npdc_has_in_a_round(link: int, message: Message, room: int) -> None:
+    """Links -1 and -2 are those of current MDCs, -3 is one that registers with a false uid."""
+    npdc = training(a0=(0, 1), b0=(2, 3))
+    tell(npdc, -3, register("b0", uid="old"))
+    assert npdc.room(link, message) == room
+
+
+@pytest.mark.parametrize(
+    ("link", "message", "room"),
+    [
+        (-1, Copy(0, NEXT), MAX_PAYLOAD),
+        (-2, Copy(0, NEXT), 0),
+        (-7, Copy(0, NEXT), 0),
+        (-1, submit(0, stamp=NEXT)[0], 0),
+        (-1, Keep(0, NEXT), 0),
+    ],
+)
+def test_the_room_of_an_npdc_that_waits_for_a_copy(link: int, message: Message, room: int) -> None:
+    assert recovering().room(link, message) == room
+
+
+def test_an_npdc_that_has_its_copy_or_gives_up_on_it_has_no_room_for_another() -> None:
+    npdc = recovering()
+    tell(npdc, -1, Copy(0, NEXT), b"copy")
+    assert npdc.room(-1, Copy(0, NEXT)) == 0
+    npdc = recovering()
+    npdc.closed(-1, 2.0)
+    assert npdc.room(-1, Copy(0, NEXT)) == 0
+
+
+@pytest.mark.parametrize("event", [lambda npdc: npdc.closed(-1, 2.0), lambda npdc: npdc.end(DONE, 2.0)])
+def test_an_mdc_that_is_gone_and_a_job_that_has_ended_need_no_room(event: Any) -> None:
+    npdc = training(a0=(0, 1), b0=(2, 3))
+    event(npdc)
+    assert npdc.room(-1, submit(0)[0]) == 0
+
+
+DONE = Finish("Complete", "done")
+
+
+def refusing(message: Submit, **refused: int) -> Submit:
+    return msgspec.structs.replace(message, refused=refused)
+
+
+def test_what_an_mdc_refused_is_told_when_its_submit_is_accepted_and_not_before() -> None:
+    npdc = training(a0=(0, 1), b0=(2, 3))
+    message, payload = submit(0, 1)
+    stale = msgspec.structs.replace(message, stamp=NEXT)
+    for link, said_again, reason in (
+        (-7, message, "Fenced"),
+        (-1, stale, "StaleRound"),
+        (-2, message, "NotYours"),
+        (-1, msgspec.structs.replace(message, weight=0), "BadWeight"),
+    ):
+        tell(npdc, link, refusing(said_again, NotMine=5), payload)
+        assert npdc.refused.pop(reason) == 1
+        assert npdc.refused == {}
+    for _ in range(3):  # said again it is not counted again
+        reply = said(tell(npdc, -1, refusing(message, NotMine=5, WrongSize=1), payload), -1)
+        assert reply == [Accepted(FIRST, mask(0, 1))]
+        assert npdc.refused == {"NotMine": 5, "WrongSize": 1}
+    tell(npdc, -2, refusing(submit(2)[0], NotMine=2), submit(2)[1])
+    assert npdc.refused == {"NotMine": 7, "WrongSize": 1}
+
+
+@pytest.mark.parametrize("size", [SUM - 1, SUM, SUM + 1, 1 << 33])
+def test_a_sum_that_was_thrown_away_is_rejected(size: int) -> None:
+    npdc = training(a0=(0, 1), b0=(2, 3))
+    (reply,) = said(tell(npdc, -1, submit(0, 1)[0], Discarded(size)))
+    assert isinstance(reply, Rejected)
+    assert isinstance(said(tell(npdc, -1, *submit(0, 1)))[0], Accepted)
+
+
 # -- the MDC ----------------------------------------------------------------------------------------------
 
 
-def center(*homes: int, stamp: Stamp | None = FIRST) -> DataCenter:
+def center(*homes: int, stamp: Stamp | None = FIRST, intake: Intake = PLAIN) -> DataCenter:
     """An MDC in touch with the NPDC on link 0, serving these homes, all of them on link -1."""
-    mdc = DataCenter(Identity(JOB, 0, 0, "a0", "at-a0"), "npdc")
+    mdc = DataCenter(Identity(JOB, 0, 0, "a0", "at-a0"), "npdc", intake)
     assert mdc.tick(0.0) == [Dial(0, "npdc")]
     assert said(mdc.opened(0, 0.0)) == [register("a0")]
     assert mdc.received(0, Welcome(0), None, 0.0) == [Serve()]
@@ -308,7 +409,9 @@ def test_what_an_mdc_refuses(home: int, payload: bytes, stamp: Stamp, reason: st
     (refusal,) = offer(mdc, home, payload, stamp)
     assert isinstance(refusal, Refused)
     assert refusal.reason == reason
-    assert mdc.refused == {reason: 1}
+    (message,) = offer(mdc, 1) + said(tell(mdc, 0, Flush(FIRST)))
+    assert isinstance(message, Submit)
+    assert message.refused == {reason: 1}
 
 
 def test_a_bad_vector_counts_as_a_failure_of_its_home_alone() -> None:
@@ -422,6 +525,184 @@ def test_a_copy_is_kept_and_given_back() -> None:
     assert said(reconnected(mdc).opened(1, 3.0))[0].holds == (0, NEXT)
 
 
+# -- what an MDC has room for -----------------------------------------------------------------------------
+
+
+def room_of(message: Message, link: int = -1, intake: Intake = PLAIN) -> int:
+    """Of an MDC that serves homes 0, 1 and 2: link -1 speaks for them, -2 for 0 and 3, -3 for none."""
+    mdc = center(0, 1, 2, intake=intake)
+    mdc.opened(-2, 0.0)
+    tell(mdc, -2, Hello(WIRE_VERSION, JOB, mask(0, 3), -1, None))
+    mdc.opened(-3, 0.0)
+    offer(mdc, 1)
+    return mdc.room(link, message)
+
+
+@pytest.mark.parametrize(
+    ("link", "message", "room"),
+    [
+        (-1, Offer(0, FIRST, 1), len(VECTOR)),
+        (-1, Offer(2, FIRST, 1), len(VECTOR)),
+        (-2, Offer(0, FIRST, 1), len(VECTOR)),
+        (-1, Offer(0, FIRST, -7, "float16"), len(VECTOR)),
+        (-1, Offer(1, FIRST, 1), 0),
+        (-1, Offer(0, NEXT, 1), 0),
+        (-1, Offer(0, Stamp(0, 1), 1), 0),
+        (-2, Offer(2, FIRST, 1), 0),
+        (-2, Offer(3, FIRST, 1), 0),
+        (-1, Offer(-1, FIRST, 1), 0),
+        (-1, Offer(1 << 62, FIRST, 1), 0),
+        (-3, Offer(0, FIRST, 1), 0),
+        (-7, Offer(0, FIRST, 1), 0),
+        (7, Offer(0, FIRST, 1), 0),
+        (-1, Failed(0, FIRST, "TaskFailed", "ill"), 0),
+        (-1, Hello(WIRE_VERSION, JOB, mask(0), -1, None), 0),
+        (-1, Work(0, FIRST), 0),
+        (-1, Keep(0, FIRST), 0),
+        (-7, Work(0, FIRST), 0),
+        (7, Work(0, FIRST), 0),
+        (0, Work(0, NEXT), MAX_PAYLOAD),
+        (0, Keep(0, NEXT), MAX_PAYLOAD),
+        (0, Offer(0, FIRST, 1), 0),
+        (0, Copy(0, FIRST), 0),
+        (0, Fetch(), 0),
+    ],
+    ids=lambda x: f"{type(x).__name__} of {x.home}" if isinstance(x, Offer) else None,
+)
+def test_the_room_an_mdc_has(link: int, message: Message, room: int) -> None:
+    """Only for what it will count: home 1 is counted already, home 3 is another's. 0 is the NPDC's link."""
+    assert room_of(message, link) == room
+
+
+@pytest.mark.parametrize("kind", precision.BYTES)
+def test_the_room_is_that_of_a_vector_in_the_job_s_type(kind: str) -> None:
+    bytes_ = precision.nbytes(len(WEIGHTS) // 4 + 1, kind)
+    mdc = center(0, intake=Intake(precision=kind))
+    assert mdc.room(-1, Offer(0, FIRST, 1, kind)) == bytes_
+
+
+def test_there_is_no_room_before_there_are_weights_or_once_everybody_is_counted() -> None:
+    assert center(0, stamp=None).room(-1, Offer(0, FIRST, 1)) == 0
+    mdc = center(0, 1)
+    offer(mdc, 0)
+    offer(mdc, 1)
+    assert [mdc.room(-1, Offer(home, FIRST, 1)) for home in (0, 1)] == [0, 0], "in flight"
+    tell(mdc, 0, Accepted(FIRST, mask(0, 1)))
+    assert [mdc.room(-1, Offer(home, FIRST, 1)) for home in (0, 1)] == [0, 0], "settled"
+    tell(mdc, 0, Work(0, NEXT), WEIGHTS)
+    assert [mdc.room(-1, Offer(home, NEXT, 1)) for home in (0, 1)] == [len(VECTOR)] * 2
+
+
+def test_a_home_that_waits_for_its_group_needs_no_room() -> None:
+    mdc = center(0, 1, 2, intake=Intake(homes=3, method="median", group_size=3))
+    offer(mdc, 1)
+    assert [mdc.room(-1, Offer(home, FIRST, 1)) for home in (0, 1, 2)] == [len(VECTOR), 0, len(VECTOR)]
+
+
+@pytest.mark.parametrize("size", [len(VECTOR) + 1, 3 * len(VECTOR), 1 << 33])
+def test_a_vector_too_large_is_refused_and_fails_its_home_alone(size: int) -> None:
+    mdc = center(0, 1)
+    (refusal,) = said(tell(mdc, -1, Offer(0, FIRST, 1), Discarded(size)))
+    assert isinstance(refusal, Refused)
+    assert refusal.reason == "WrongSize"
+    (message,) = offer(mdc, 1)
+    assert isinstance(message, Submit)
+    assert (message.members, message.failed, message.refused) == (mask(1), mask(0), {"WrongSize": 1})
+
+
+@pytest.mark.parametrize(("stamp", "home"), [(NEXT, 0), (Stamp(0, 1), 0), (FIRST, 2), (FIRST, -1)])
+def test_a_large_payload_for_nothing_is_refused_and_fails_nobody(stamp: Stamp, home: int) -> None:
+    mdc = center(0, 1)
+    (refusal,) = said(tell(mdc, -1, Offer(home, stamp, 1), Discarded(1 << 33)))
+    assert isinstance(refusal, Refused)
+    offer(mdc, 0)
+    (message,) = offer(mdc, 1)
+    assert isinstance(message, Submit)
+    assert (message.members, message.failed) == (mask(0, 1), b"")
+
+
+def test_a_vector_that_came_before_its_round_is_asked_for_again() -> None:
+    """Its first bytes found no room, for the weights were still on their way; the home has done no wrong."""
+    mdc = center(0, 1)
+    early = Offer(0, NEXT, 1)
+    assert mdc.room(-1, early) == 0
+    tell(mdc, 0, Assign(NEXT, mask(0, 1), b""))
+    tell(mdc, 0, Work(0, NEXT), WEIGHTS)
+    tell(mdc, -1, early, Discarded(len(VECTOR)))
+    assert mdc.room(-1, early) == len(VECTOR), "home 0 is counted without its vector"
+    tell(mdc, -1, early, VECTOR)
+    (message,) = said(tell(mdc, -1, Offer(1, NEXT, 1), VECTOR), 0)
+    assert isinstance(message, Submit)
+    assert (message.members, message.failed) == (mask(0, 1), b"")
+
+
+def test_what_was_refused_before_a_rejected_submit_is_told_with_the_next() -> None:
+    """`Submit.refused` counts since the last Submit that was accepted."""
+    mdc = center(0, 1)
+    offer(mdc, 7)
+    offer(mdc, 0)
+    (first,) = offer(mdc, 1)
+    assert isinstance(first, Submit)
+    assert first.refused == {"NotMine": 1}
+    tell(mdc, 0, Rejected(FIRST, "Overlap", "why", b""))
+    offer(mdc, 7)
+    offer(mdc, 0)
+    (second,) = offer(mdc, 1)
+    assert isinstance(second, Submit)
+    assert second.refused == {"NotMine": 2}
+    tell(mdc, 0, Accepted(FIRST, mask(0, 1)))
+    tell(mdc, 0, Assign(NEXT, mask(0, 1), b""))
+    tell(mdc, 0, Work(0, NEXT), WEIGHTS)
+    (third,) = offer(mdc, 0, stamp=NEXT) + offer(mdc, 1, stamp=NEXT)
+    assert isinstance(third, Submit)
+    assert third.refused == {}
+
+
+def test_what_was_refused_is_kept_over_a_change_of_rounds() -> None:
+    mdc = center(0, 1)
+    offer(mdc, 7)
+    tell(mdc, 0, Assign(NEXT, mask(0, 1), b""))
+    tell(mdc, 0, Work(0, NEXT), WEIGHTS)
+    (message,) = offer(mdc, 0, stamp=NEXT) + offer(mdc, 1, stamp=NEXT)
+    assert isinstance(message, Submit)
+    assert message.refused == {"NotMine": 1}
+
+
+def test_ids_beyond_the_job_s_homes_are_forgotten() -> None:
+    """A mask of a million homes in a Hello leaves nothing behind, and nobody is told of it later."""
+    mdc = center(0, intake=Intake(homes=2))
+    mdc.opened(-2, 1.0)
+    tell(mdc, -2, Hello(WIRE_VERSION, JOB, bytes([0b11]) + b"\xff" * 125_000, -1, None))
+    assert said(mdc.tick(1.1 + PARK_SECONDS), -2) == [Moved(mask(1))]
+
+
+GROUP = Intake(homes=4, method="median", group_size=4)
+
+
+def test_past_the_deadline_a_group_that_is_not_whole_stays_until_it_is() -> None:
+    mdc = center(*range(7), intake=Intake(homes=7, method="median", group_size=3))
+    for home in (0, 1, 2, 4, 5, 6):
+        assert offer(mdc, home) == []
+    (first,) = said(tell(mdc, 0, Flush(FIRST)))
+    assert isinstance(first, Submit)
+    assert (first.members, first.failed) == (mask(4, 5, 6), b"")
+    assert offer(mdc, 3) == []
+    (second,) = said(tell(mdc, 0, Accepted(FIRST, mask(4, 5, 6))))
+    assert isinstance(second, Submit)
+    assert (second.members, second.failed, second.weight) == (mask(0, 1, 2, 3), b"", 4)
+
+
+def test_homes_that_wait_in_a_group_are_not_asked_again_unless_they_moved() -> None:
+    mdc = center(0, 1, 2, 3, intake=GROUP)
+    offer(mdc, 0)
+    offer(mdc, 2)
+    assert said(tell(mdc, 0, Assign(FIRST, mask(0, 1, 2, 3), b""))) == [Want(FIRST, mask(1, 3))]
+    effects = said(tell(mdc, 0, Assign(FIRST, mask(1, 2, 3), b"")))
+    assert effects == [Moved(mask(0)), Want(FIRST, mask(1, 2, 3))] or effects[-1] == Want(
+        FIRST, mask(1, 2, 3)
+    )
+
+
 # -- the homes --------------------------------------------------------------------------------------------
 
 
@@ -501,6 +782,42 @@ def test_homes_that_moved_ask_where_to_and_the_others_stay() -> None:
 def test_when_a_home_leaves(message: Message, stops: bool) -> None:
     effects = tell(settled_home(0), 1, message)
     assert [type(e) for e in effects] == ([Stop] if stops else [])
+
+
+@pytest.mark.parametrize(
+    ("link", "message", "room"),
+    [
+        (1, Work(0, FIRST), MAX_PAYLOAD),
+        (1, Work(0, Stamp(2, 0)), MAX_PAYLOAD),
+        (2, Work(0, NEXT), 0),
+        (0, Work(0, NEXT), 0),
+        (-1, Work(0, NEXT), 0),
+        (7, Work(0, NEXT), 0),
+        (1, Want(NEXT, mask(0)), 0),
+        (1, Keep(0, NEXT), 0),
+        (1, Offer(0, NEXT, 1), 0),
+        (1, Finish("Complete", "done"), 0),
+    ],
+)
+def test_the_room_a_home_has(link: int, message: Message, room: int) -> None:
+    """Weights from its MDC, on link 1; link 2 leads to the NPDC, which it asks for the home that moved."""
+    home = settled_home(0, 1)
+    assert tell(home, 1, Moved(mask(1))) == [Dial(2, "npdc")]
+    home.opened(2, 1.0)
+    assert home.room(link, message) == room
+
+
+@pytest.mark.parametrize("kind", precision.BYTES)
+def test_a_home_says_in_which_type_its_vector_is(kind: str) -> None:
+    home = Household(JOB, [0], "npdc", kind)
+    home.tick(0.0)
+    home.opened(0, 0.0)
+    tell(home, 0, Located(mask(0), "at-a0"))
+    home.opened(1, 0.0)
+    tell(home, 1, Work(0, NEXT), WEIGHTS)
+    (message,) = said(home.computed(0, Answer(NEXT, 3, VECTOR)))
+    assert isinstance(message, Offer)
+    assert (message.home, message.weight, message.precision) == (0, 3, kind)
 
 
 # -- pauses -----------------------------------------------------------------------------------------------

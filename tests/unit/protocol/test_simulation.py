@@ -44,10 +44,13 @@ def test_a_seed_is_one_run(seed: int) -> None:
     assert first.events == second.events
 
 
+@pytest.mark.parametrize("method", ["mean", "median", "trimmedMean"])
 @pytest.mark.parametrize("mdcs", [1, 2, 4])
-def test_the_number_of_mdcs_changes_no_bit(mdcs: int) -> None:
-    scenario = Scenario(seed=7, mdcs=mdcs, homes=6, quorum=6)
-    assert World(scenario).run() == Model(7, 6).undisturbed(scenario.rounds)[-1]
+def test_the_number_of_mdcs_changes_no_bit(mdcs: int, method: str) -> None:
+    group = 0 if method == "mean" else 3
+    scenario = Scenario(seed=7, mdcs=mdcs, homes=7, quorum=7, group=group, method=method)
+    groups = [[0, 1, 2, 3], [4, 5, 6]] if group else []
+    assert World(scenario).run() == Model(7, 7, groups, method).undisturbed(scenario.rounds)[-1]
 
 
 @pytest.mark.parametrize("kind", FAULTS)

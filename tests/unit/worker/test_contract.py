@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elf_worker import contract
-from elf_worker.contract import JobConfig, format_ids, parse_ids
+from elf_worker.contract import JobConfig, format_ids, groups, parse_ids
 
 
 @given(
@@ -68,6 +68,40 @@ def test_a_set_of_homes_survives_its_text(ids):
 def test_what_is_no_set_of_homes_is_refused(text):
     with pytest.raises(ValueError):
         parse_ids(text)
+
+
+@pytest.mark.parametrize(
+    ("homes", "size", "sizes"),
+    [
+        (1, 1, [1]),
+        (4, 1, [1, 1, 1, 1]),
+        (3, 4, [3]),
+        (4, 4, [4]),
+        (7, 4, [7]),
+        (8, 4, [4, 4]),
+        (9, 4, [5, 4]),
+        (11, 3, [4, 4, 3]),
+        (12, 5, [6, 6]),
+        (1_000_000, 10_000, [10_000] * 100),
+    ],
+)
+def test_how_homes_are_put_into_groups(homes: int, size: int, sizes: list[int]) -> None:
+    assert [len(group) for group in groups(homes, size)] == sizes
+
+
+@given(st.integers(1, 500), st.integers(1, 100))
+def test_groups_are_consecutive_large_enough_and_as_many_as_can_be(homes: int, size: int) -> None:
+    found = groups(homes, size)
+    assert [home for group in found for home in group] == list(range(homes)), "every home once, in order"
+    sizes = [len(group) for group in found]
+    assert max(sizes) - min(sizes) <= 1
+    assert min(sizes) >= min(size, homes)
+    assert (len(found) + 1) * size > homes, "one more would be too small"
+
+
+@given(st.integers(1, 500))
+def test_groups_of_one_are_the_homes(homes: int) -> None:
+    assert groups(homes, 1) == [range(home, home + 1) for home in range(homes)]
 
 
 def test_the_contract_needs_the_standard_library_alone():

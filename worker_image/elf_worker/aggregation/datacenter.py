@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from elf_worker.aggregation import ids
 from elf_worker.aggregation.effects import Close, Dial, Effect, LinkId, Payload, Send, Serve, Stop
 from elf_worker.aggregation.redial import Redial
-from elf_worker.aggregation.tally import Tally
-from elf_worker.contract import WIRE_VERSION
+from elf_worker.aggregation.tally import PLAIN, Intake, Tally, count_reasons
+from elf_worker.contract import MAX_PAYLOAD, WIRE_VERSION
 from elf_worker.exact import NotSummableError
 from elf_worker.messages import (
     Accepted,
     Assign,
     Copy,
+    Discarded,
     Failed,
     Fetch,
     Finish,
@@ -29,10 +33,13 @@ from elf_worker.messages import (
     Stamp,
     Turned,
     Want,
+    Watch,
     Welcome,
     Work,
 )
 
+MAX_FACTS = 128
+"""Classes and batches that a home may tell of, and characters of a class's name."""
 PARK_SECONDS = 1.0
 """How long a home that is not (yet) ours may wait: its Hello can overtake the NPDC's Assign."""
 
@@ -42,6 +49,9 @@ class _Child:
     homes: int = 0
     stamp: Stamp | None = None
     """The newest model this connection has been sent or said it has."""
+    sent_at: float = 0.0
+    """When that model was sent, or else when the connection said that it has it."""
+    sent_bytes: int = 0
     parked_at: float = 0.0
 
 
@@ -64,9 +74,13 @@ class DataCenter:
     vectors until the next round, are asked again.
     """
 
-    def __init__(self, identity: Identity, npdc: str) -> None:
+    def __init__(self, identity: Identity, npdc: str, intake: Intake = PLAIN) -> None:
         self._me = identity
+        self._intake = intake
+        self._everyone = ids.full(intake.homes)
         self._npdc = npdc
+        self._now = 0.0
+        """When the newest message came, for what is observed of homes."""
         self._next_link = 0
         self._up: LinkId | None = None
         self._welcomed = False
@@ -76,17 +90,16 @@ class DataCenter:
         self._epoch = -1
         self.stamp: Stamp | None = None
         self._weights: Payload = None
+        self._trace = ""
         self.homes = 0
         self._assigned_settled: tuple[Stamp | None, int] = (None, 0)
         self.settled = 0
-        self._tally = Tally(0)
+        self._tally = Tally(0, intake)
         self._flying: Tally | None = None
         self._flying_link: LinkId | None = None
         """The connection it was sent on: another one has to carry it again."""
         self._eager = False
         self._copy: tuple[int, Stamp, Payload] | None = None
-        self.refused: dict[str, int] = {}
-        """Refused offers by reason."""
 
     # -- events -------------------------------------------------------------------------------------------
 
@@ -124,8 +137,9 @@ class DataCenter:
 
     def received(self, link: LinkId, message: Message, payload: Payload, now: float) -> list[Effect]:
         """A message has come. Unexpected ones are ignored: their sender is confused or of another time."""
+        self._now = now
         if link == self._up:
-            return self._from_npdc(link, message, payload, now)
+            return self._from_npdc(link, message, payload)
         child = self._children.get(link)
         if child is None:
             return []
@@ -138,12 +152,47 @@ class DataCenter:
                 return self._failed(child, message)
         return []
 
-    def _from_npdc(self, link: LinkId, message: Message, payload: Payload, now: float) -> list[Effect]:
+    def room(self, link: LinkId, message: Message) -> int:
+        """Bytes that the payload of this message may have. More is read and forgotten."""
+        if link == self._up:
+            return MAX_PAYLOAD if isinstance(message, Work | Keep) else 0
+        child = self._children.get(link)
+        if child is None or not isinstance(message, Offer) or message.stamp != self.stamp:
+            return 0
+        wanted = _mask(message.home, child.homes & self.homes) & ~self._counted()
+        return self._tally.room() if wanted else 0
+
+    def figures(self) -> Iterator[tuple[str, Mapping[str, str], float]]:
+        """(name, labels, value) for Prometheus: of the round that is being added up."""
+        yield "round", {}, float(self.stamp.round if self.stamp else 0)
+        yield "incarnation", {}, float(self._me.incarnation)
+        yield "homes_assigned", {}, float(self.homes.bit_count())
+        yield "homes_counted", {}, float((self._counted() & self.homes).bit_count())
+        yield "connections", {}, float(len(self._children))
+        for reason, count in self._tally.refused.items():
+            yield "refused", {"reason": reason}, float(count)
+        if self._intake.statistics is not None:
+            tally = self._tally if self._tally.members or self._flying is None else self._flying
+            yield from self._intake.statistics.metrics(tally.statistics)
+
+    def _from_npdc(self, link: LinkId, message: Message, payload: Payload) -> list[Effect]:
         match message:
             case Welcome():
                 return self._welcome()
             case Turned(final=True):
                 return [Close(link), Stop(message.reason, message.message)]
+            case Finish():
+                goodbye: list[Effect] = [Send(child, message) for child in self._children]
+                return [*goodbye, Stop(message.outcome, message.message)]
+            case Keep() | Fetch():
+                return self._safekeep(link, message, payload)
+            case Watch():
+                self._intake.watch(ids.ids_of(ids.from_wire(message.homes)))
+                return []
+        return self._of_the_round(message, payload)
+
+    def _of_the_round(self, message: Message, payload: Payload) -> list[Effect]:
+        match message:
             case Assign():
                 return self._assign(message)
             case Work():
@@ -155,11 +204,6 @@ class DataCenter:
             case Flush() if message.stamp == self.stamp:
                 self._eager = True
                 return self._maybe_submit()
-            case Keep() | Fetch():
-                return self._safekeep(link, message, payload)
-            case Finish():
-                goodbye: list[Effect] = [Send(child, message) for child in self._children]
-                return [*goodbye, Stop(message.outcome, message.message)]
         return []
 
     def _safekeep(self, link: LinkId, message: Keep | Fetch, payload: Payload) -> list[Effect]:
@@ -199,7 +243,7 @@ class DataCenter:
         flying = self._flying
         if flying is not None and not flying.settled & ~settled:
             self._flying = flying = None
-        unsure = (flying.settled if flying else 0) | self._tally.settled
+        unsure = (flying.settled if flying else 0) | self._tally.held
         if unsure & settled or unsure & ~self.homes:
             return self._start_over()
         lost = flying is not None and self._flying_link != self._up
@@ -212,7 +256,8 @@ class DataCenter:
         if message.stamp != self.stamp:
             self.stamp = message.stamp
             self._weights = payload
-            self._tally = Tally(memoryview(payload).nbytes // 4 + 1)
+            self._trace = message.trace
+            self._tally = self._fresh(memoryview(payload).nbytes // 4 + 1)
             self._flying = None
             self._eager = False
             stamp, settled = self._assigned_settled
@@ -238,9 +283,10 @@ class DataCenter:
         if message.version != WIRE_VERSION or message.job != self._me.job:
             why = f"this is job {self._me.job}, wire version {WIRE_VERSION}"
             return [Send(link, Turned("WrongJob", why, final=True)), Close(link)]
-        child.homes |= ids.from_wire(message.homes)
+        child.homes |= ids.from_wire(message.homes) & self._everyone
         child.stamp = message.stamp
-        child.parked_at = now
+        child.parked_at = child.sent_at = now
+        child.sent_bytes = 0
         return self._serve_child(link, child)
 
     def _serve_children(self) -> list[Effect]:
@@ -255,8 +301,9 @@ class DataCenter:
         if not ours or self.stamp is None:
             return []
         if child.stamp != self.stamp:
-            child.stamp = self.stamp
-            return [Send(link, Work(self._epoch, self.stamp), self._weights)]
+            child.stamp, child.sent_at = self.stamp, self._now
+            child.sent_bytes = memoryview(self._weights).nbytes
+            return [Send(link, Work(self._epoch, self.stamp, self._trace), self._weights)]
         wanted = ours & ~self._counted()
         return [Send(link, Want(self.stamp, ids.to_wire(wanted)))] if wanted else []
 
@@ -268,12 +315,31 @@ class DataCenter:
             return self._refuse(link, message, "StaleRound", f"the round is {self.stamp}")
         if home & self._counted():
             return []
+        if isinstance(payload, Discarded) and payload.size == self._tally.room():
+            return []  # it came before its round did; the home has been asked again since
         try:
-            self._tally.add(message.home, message.weight, payload)
+            seen = self._seen(child, message, payload)
+            self._tally.add(message.home, message.weight, payload, message.precision, **seen)
         except NotSummableError as error:
             self._tally.fail(message.home, error.reason, str(error))
             return self._refuse(link, message, error.reason, str(error)) + self._maybe_submit()
         return self._maybe_submit()
+
+    def _seen(self, child: _Child, message: Offer, payload: Payload) -> dict[str, Any]:
+        """What is observed of an offer beside its vector."""
+        facts = message.facts
+        classes = dict(itertools.islice(facts.classes.items(), MAX_FACTS))
+        return {
+            "round": message.stamp.round,
+            "mdc": self._me.index,
+            "seconds": self._now - child.sent_at,
+            "waiting_seconds": facts.waiting,
+            "computing_seconds": facts.computing,
+            "batch_sizes": facts.batch_sizes[:MAX_FACTS],
+            "classes": {name[:MAX_FACTS]: count for name, count in classes.items()},
+            "bytes_up": _size(payload),
+            "bytes_down": child.sent_bytes // max(1, (child.homes & self.homes).bit_count()),
+        }
 
     def _failed(self, child: _Child, message: Failed) -> list[Effect]:
         home = _mask(message.home, child.homes & self.homes)
@@ -283,13 +349,13 @@ class DataCenter:
         return self._maybe_submit()
 
     def _refuse(self, link: LinkId, message: Offer, reason: str, why: str) -> list[Effect]:
-        self.refused[reason] = self.refused.get(reason, 0) + 1
+        self._tally.refuse(reason)
         return [Send(link, Refused(message.home, message.stamp, reason, why))]
 
     # -- counting -----------------------------------------------------------------------------------------
 
     def _counted(self) -> int:
-        return self.settled | self._tally.settled | (self._flying.settled if self._flying else 0)
+        return self.settled | self._tally.held | (self._flying.settled if self._flying else 0)
 
     def _maybe_submit(self) -> list[Effect]:
         """Send the tally up when it is complete or, with the deadline past, whenever it holds something."""
@@ -298,7 +364,7 @@ class DataCenter:
         ready = self._welcomed and known and self._flying is None and tally.settled
         if not ready or (self.homes & ~self._counted() and not self._eager):
             return []
-        self._flying, self._tally = tally, Tally(tally.total.size)
+        self._flying, self._tally = tally, tally.rest()
         return self._launch(tally)
 
     def _launch(self, tally: Tally) -> list[Effect]:
@@ -309,9 +375,22 @@ class DataCenter:
 
     def _start_over(self) -> list[Effect]:
         """Forget both tallies and ask the homes again for what is not settled."""
-        self._tally = Tally(self._tally.total.size)
+        self._tally = self._fresh(self._tally.total.size)
         self._flying = None
         return self._serve_children()
+
+    def _fresh(self, size: int) -> Tally:
+        """An empty tally that goes on counting what was refused."""
+        tally = Tally(size, self._intake, self.stamp.round if self.stamp else 0)
+        tally.refused = dict(self._tally.refused)
+        if self._flying is not None:  # its Submit was not accepted
+            count_reasons(tally.refused, self._flying.refused)
+        return tally
+
+
+def _size(payload: Payload) -> int:
+    """Bytes of a payload that was kept."""
+    return 0 if payload is None or isinstance(payload, Discarded) else memoryview(payload).nbytes
 
 
 def _mask(home: int, among: int) -> int:

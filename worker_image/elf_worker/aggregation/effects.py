@@ -14,7 +14,7 @@ LinkId = int
 """Names one connection for as long as it lives. Incoming links are named by the shell, below zero; outgoing
 ones by the state machine, from zero up."""
 Payload = Any
-"""Something with the buffer protocol, or None."""
+"""Something with the buffer protocol, a `Discarded`, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ class Compute:
     home: int
     stamp: Stamp
     weights: Payload
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 from elf_worker.aggregation import ids
 from elf_worker.aggregation.effects import Close, Compute, Dial, Effect, LinkId, Payload, Send, Stop
+from elf_worker.aggregation.precision import FLOAT32
 from elf_worker.aggregation.redial import Redial
-from elf_worker.contract import WIRE_VERSION
+from elf_worker.contract import MAX_PAYLOAD, WIRE_VERSION
 from elf_worker.messages import (
+    Facts,
     Failed,
     Finish,
     Hello,
@@ -35,6 +37,7 @@ class Answer(NamedTuple):
     payload: Payload
     reason: str = ""
     message: str = ""
+    facts: Facts = Facts()
 
 
 @dataclass
@@ -51,7 +54,8 @@ class Household:
     a newer stamp arrives, and is offered to whichever MDC asks.
     """
 
-    def __init__(self, job: str, homes: Iterable[int], npdc: str) -> None:
+    def __init__(self, job: str, homes: Iterable[int], npdc: str, precision: str = FLOAT32) -> None:
+        self._precision = precision
         self._job = job
         self._npdc = npdc
         self._next_link = 0
@@ -63,6 +67,7 @@ class Household:
         self._epoch = -1
         self.stamp: Stamp | None = None
         self._weights: Payload = None
+        self._trace = ""
         self._answers: dict[int, Answer] = {}
         self._computing: set[int] = set()
         self.refused: dict[str, int] = {}
@@ -136,6 +141,10 @@ class Household:
         link = next((k for k, m in self._mdcs.items() if m.open and m.homes >> home & 1), None)
         return [] if link is None else [self._offer(link, home)]
 
+    def room(self, link: LinkId, message: Message) -> int:
+        """Bytes that the payload of this message may have: only an MDC has anything to give."""
+        return MAX_PAYLOAD if link in self._mdcs and isinstance(message, Work) else 0
+
     # -- finding the MDC ----------------------------------------------------------------------------------
 
     def _lose(self, homes: int, now: float) -> list[Effect]:
@@ -193,6 +202,7 @@ class Household:
         if message.stamp != self.stamp:
             self.stamp = message.stamp
             self._weights = payload
+            self._trace = message.trace
             self._answers.clear()
             self._computing.clear()
         return self._offer_or_compute(link, mdc.homes)
@@ -210,11 +220,13 @@ class Household:
                 out.append(self._offer(link, home))
             elif home not in self._computing:
                 self._computing.add(home)
-                out.append(Compute(home, self.stamp, self._weights))
+                out.append(Compute(home, self.stamp, self._weights, self._trace))
         return out
 
     def _offer(self, link: LinkId, home: int) -> Effect:
         answer = self._answers[home]
         if answer.payload is None:
             return Send(link, Failed(home, answer.stamp, answer.reason, answer.message))
-        return Send(link, Offer(home, answer.stamp, answer.weight), answer.payload)
+        return Send(
+            link, Offer(home, answer.stamp, answer.weight, self._precision, answer.facts), answer.payload
+        )

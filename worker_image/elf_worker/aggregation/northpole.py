@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from elf_worker.aggregation import ids
+from elf_worker.aggregation import ids, robust
 from elf_worker.aggregation.effects import (
     Close,
     Effect,
@@ -16,13 +16,14 @@ from elf_worker.aggregation.effects import (
     Step,
     Stop,
 )
-from elf_worker.aggregation.tally import Tally
-from elf_worker.contract import WIRE_VERSION, Phase, Wiring
-from elf_worker.exact import NotSummableError
+from elf_worker.aggregation.tally import Tally, count_reasons
+from elf_worker.contract import MAX_PAYLOAD, WIRE_VERSION, Phase, Wiring
+from elf_worker.exact import ExactSum, NotSummableError
 from elf_worker.messages import (
     Accepted,
     Assign,
     Copy,
+    Discarded,
     Fetch,
     Finish,
     Flush,
@@ -35,9 +36,12 @@ from elf_worker.messages import (
     Stamp,
     Submit,
     Turned,
+    Watch,
     Welcome,
     Work,
 )
+from elf_worker.statistics import MdcObservation, Product
+from elf_worker.statistics.product import State
 
 KEEPERS = 2
 """MDCs that hold a copy of the newest state."""
@@ -94,6 +98,9 @@ class RoundLog:
     missing: list[int]
     by_mdc: dict[int, int]
     reasons: dict[str, int]
+    statistics: State = field(default_factory=dict)
+    """Of all homes and MDCs together."""
+    statistics_by_mdc: dict[int, State] = field(default_factory=dict)
 
 
 @dataclass
@@ -101,6 +108,8 @@ class _Round:
     started: float
     tally: Tally
     by_mdc: dict[int, int] = field(default_factory=dict)
+    statistics: State = field(default_factory=dict)
+    statistics_by_mdc: dict[int, State] = field(default_factory=dict)
     flushed: bool = False
     stepping: bool = False
 
@@ -113,8 +122,11 @@ class NorthPole:
     home is counted at most once in a round, whatever was repeated, delayed or said by the dead.
     """
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, statistics: Product | None = None) -> None:
         self.rules = rules
+        self._statistics = statistics or Product(())
+        self._watched: bytes = b""
+        self._trace = ""
         self.phase = Phase.STARTING
         self.wiring: Wiring | None = None
         self._served: dict[int, tuple[str, int]] = {}
@@ -134,7 +146,7 @@ class NorthPole:
         """How the job ended, once it has."""
         self._leave_at = 0.0
         self.refused: dict[str, int] = {}
-        """Refused Submits and Registers by reason."""
+        """Messages that were not counted, here or in an MDC, by reason."""
         self.last_round: RoundLog | None = None
 
     # -- what the shell reports ---------------------------------------------------------------------------
@@ -143,6 +155,10 @@ class NorthPole:
     def round(self) -> int:
         """Rounds done so far."""
         return self._snapshot.stamp.round if self._snapshot else 0
+
+    @property
+    def _stamp(self) -> Stamp | None:
+        return self._snapshot.stamp if self._snapshot else None
 
     def unreachable(self, now: float) -> list[tuple[int, int, str]]:
         """(index, incarnation, uid) of current MDCs that have had no connection for too long."""
@@ -215,8 +231,25 @@ class NorthPole:
                 return [Restore(payload)]
         return []
 
-    def ready(self, snapshot: Snapshot, now: float, finish: Finish | None = None) -> list[Effect]:
-        """The shell has initialised, restored or stepped the model: publish it, or end the job."""
+    def room(self, link: LinkId, message: Message) -> int:
+        """Bytes that the payload of this message may have. More is read and forgotten."""
+        match message:
+            case Copy() if link == self._fetching:
+                return MAX_PAYLOAD
+            case Submit() if self._round is not None and message.stamp == self._stamp:
+                known = any(member.link == link for member in self._members.values())
+                room = 16 * self._round.tally.total.size + self._statistics.max_bytes()
+                return min(room, MAX_PAYLOAD) if known else 0
+        return 0
+
+    def ready(
+        self, snapshot: Snapshot, now: float, finish: Finish | None = None, trace: str = ""
+    ) -> list[Effect]:
+        """The shell has initialised, restored or stepped the model: publish it, or end the job.
+
+        `trace` is the context that the round's work belongs to.
+        """
+        self._trace = trace
         self._snapshot = snapshot
         if finish is not None:
             return self.end(finish, now)
@@ -228,6 +261,11 @@ class NorthPole:
         for index in sorted(self._members):
             out += self._publish(index)
         return out + self._keep(everyone=True) + self._answer_locating()
+
+    def watch(self, homes: list[int]) -> list[Effect]:
+        """Have the paths of these homes in the statistics from now on."""
+        self._watched = ids.to_wire(ids.mask_of(homes))
+        return [Send(member.link, Watch(self._watched)) for member in self._members.values()]
 
     def restore_failed(self, now: float) -> list[Effect]:
         """The copy was of no use: do without copies."""
@@ -273,6 +311,8 @@ class NorthPole:
         self._members[message.index] = _Member(link, message.uid, message.address, message.holds)
         self._missing_since.pop((message.index, message.uid), None)
         out.append(Send(link, Welcome(self.rules.epoch)))
+        if self._watched:
+            out.append(Send(link, Watch(self._watched)))
         if self._round is None:
             out += self._assign(message.index)
         else:
@@ -289,7 +329,7 @@ class NorthPole:
             return self._turn(link, "WrongJob", f"this is {self.rules.job}, wire version {WIRE_VERSION}")
         if self.finish is not None:
             return [Send(link, self.finish)]
-        self._locating[link] = ids.from_wire(message.homes)
+        self._locating[link] = ids.from_wire(message.homes) & ids.full(self.rules.homes)
         return self._answer_locating()
 
     def _answer_locating(self) -> list[Effect]:
@@ -336,8 +376,9 @@ class NorthPole:
     def _assign(self, index: int) -> list[Effect]:
         homes = self._served.get(index, ("", 0))[1]
         settled = self._round.tally.settled if self._round else 0
-        stamp = self._snapshot.stamp if self._snapshot else None
-        return [Send(self._members[index].link, Assign(stamp, ids.to_wire(homes), ids.to_wire(settled)))]
+        return [
+            Send(self._members[index].link, Assign(self._stamp, ids.to_wire(homes), ids.to_wire(settled)))
+        ]
 
     def _watch_for_missing(self, now: float) -> None:
         assert self.wiring is not None
@@ -353,7 +394,10 @@ class NorthPole:
         """Homes and settled homes first: an MDC that has these weights knows then what to say again."""
         assert self._snapshot is not None
         link, stamp = self._members[index].link, self._snapshot.stamp
-        out = [*self._assign(index), Send(link, Work(self.rules.epoch, stamp), self._snapshot.weights)]
+        out = [
+            *self._assign(index),
+            Send(link, Work(self.rules.epoch, stamp, self._trace), self._snapshot.weights),
+        ]
         if self._round is not None and self._round.flushed:
             out.append(Send(link, Flush(stamp)))
         return out
@@ -362,8 +406,7 @@ class NorthPole:
         index = next((i for i, m in self._members.items() if m.link == link), None)
         if index is None:
             return self._turn(link, "Fenced", "not a current MDC of this job")
-        stamp = self._snapshot.stamp if self._snapshot else None
-        if self._round is None or self._round.stepping or message.stamp != stamp:
+        if self._round is None or self._round.stepping or message.stamp != self._stamp:
             return self._reject(link, message, "StaleRound", f"rounds done: {self.round}")
         members = ids.from_wire(message.members) | ids.from_wire(message.failed)
         tally = self._round.tally
@@ -371,18 +414,45 @@ class NorthPole:
             return [Send(link, Accepted(message.stamp, ids.to_wire(members)))]  # said twice
         if members & ~self._served[index][1]:
             return self._reject(link, message, "NotYours", "homes that another MDC serves")
+        total, extra = _parted(payload, message.extra)
         try:
-            tally.merge(message, payload)
+            tally.merge(message, total)
         except NotSummableError as error:
             if (
                 error.reason == "Overflow"
             ):  # each sum is good, together they do not fit: asking again is no help
                 return self.end(Finish("SumTooLarge", f"the gradients are too large: {error}"), now)
             return self._reject(link, message, error.reason, str(error))
+        count_reasons(self.refused, message.refused)
         counted = ids.from_wire(message.members).bit_count()
         self._round.by_mdc[index] = self._round.by_mdc.get(index, 0) + counted
+        self._observe(index, message, total, extra, now)
         accepted = Send(link, Accepted(message.stamp, ids.to_wire(members)))
         return [accepted, *self._maybe_close(now)]
+
+    def _observe(self, index: int, message: Submit, total: Payload, extra: Payload, now: float) -> None:
+        """Add up what the MDC's homes did, and what the MDC itself did."""
+        round_, product = self._round, self._statistics
+        assert round_ is not None
+        if not product.statistics:
+            return
+        state = product.from_wire(extra)
+        if homes := ids.from_wire(message.members).bit_count():
+            size = round_.tally.total.size
+            mean = ExactSum.from_bytes(size, total, message.bound).mean(message.weight)
+            seen = MdcObservation(
+                mdc=index,
+                round=message.stamp.round,
+                seconds=now - round_.started,
+                homes=homes,
+                weight=message.weight,
+                loss=float(mean[-1]),
+                gradient_norm=robust.norm(mean[:-1]),
+                bytes_up=memoryview(total).nbytes,
+            )
+            state = product.combine(state, product.of_mdc(seen))
+        product.combine(round_.statistics, state)
+        product.combine(round_.statistics_by_mdc.setdefault(index, {}), state)
 
     def _reject(self, link: LinkId, message: Submit, reason: str, why: str) -> list[Effect]:
         self.refused[reason] = self.refused.get(reason, 0) + 1
@@ -420,6 +490,8 @@ class NorthPole:
             missing=ids.ids_of(ids.full(self.rules.homes) & ~tally.members),
             by_mdc=dict(sorted(self._round.by_mdc.items())),
             reasons=dict(tally.reasons),
+            statistics=self._round.statistics,
+            statistics_by_mdc=self._round.statistics_by_mdc,
         )
         return [Step(self._snapshot.stamp, tally.total, tally.weight)]
 
@@ -468,3 +540,12 @@ class NorthPole:
         if self._members and now < self._leave_at:
             return []
         return [Stop(self.finish.outcome, self.finish.message)]
+
+
+def _parted(payload: Payload, extra: int) -> tuple[Payload, Payload]:
+    """The sum and the statistics behind it."""
+    if payload is None or isinstance(payload, Discarded) or extra <= 0:
+        return payload, b""
+    view = memoryview(payload)
+    split = max(0, view.nbytes - extra)
+    return (view[:split] if split else None), view[split:]

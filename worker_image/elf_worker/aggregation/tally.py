@@ -2,27 +2,84 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from elf_worker.aggregation import ids
-from elf_worker.exact import ExactSum, NotSummableError
-from elf_worker.messages import Stamp, Submit
+from elf_worker.aggregation import ids, precision, robust
+from elf_worker.contract import group_of
+from elf_worker.exact import ExactSum, NotSummableError, check_vector
+from elf_worker.messages import Discarded, Stamp, Submit
+from elf_worker.statistics import HomeObservation, Product
+from elf_worker.statistics.product import State
 
 MAX_WEIGHT = 1 << 24
 """Examples one home may claim for one round: a false claim cannot drown the others by more."""
 MAX_REASONS = 16
+REASON_CHARS = 64
 SAMPLE_CHARS = 400
+
+MOST_HOMES = 1 << 20
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What an MDC does with a home's vector before it is added up. The default adds it as it is."""
+
+    homes: int = MOST_HOMES
+    """Of the whole job: ids from here on are nobody's."""
+    precision: str = precision.FLOAT32
+    clip_norm: float | None = None
+    method: str = "mean"
+    trim_percent: int = 10
+    statistics: Product | None = None
+    group_size: int = 0
+    """Homes, at least, in a group that is combined by a robust method before it is added (`contract.groups`);
+    0 for the plain mean. A group is counted whole, in one MDC, or not at all."""
+
+    def group_of(self, home: int) -> int:
+        """The mask of a home's group; 0 without groups, or for nobody's home."""
+        if not self.group_size or home >= self.homes:
+            return 0
+        group = group_of(home, self.homes, self.group_size)
+        return ids.full(len(group)) << group.start
+
+    def watch(self, homes: Iterable[int]) -> None:
+        """Have the paths of these homes in the statistics."""
+        if self.statistics is not None:
+            self.statistics.watch(homes)
+
+
+PLAIN = Intake()
+
+
+@dataclass
+class _Group:
+    """Homes of one group that have spoken; kept until all of them have."""
+
+    vectors: dict[int, tuple[int, Floats, State]] = field(default_factory=dict)
+    """Home → (weight, vector, statistics)."""
+    failed: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Home → (reason, message)."""
+
+    @property
+    def homes(self) -> int:
+        return ids.mask_of((*self.vectors, *self.failed))
 
 
 class Tally:
     """A commutative monoid of contributions with disjoint members; the identity is a fresh `Tally(size)`.
 
-    `size` counts float32 elements of a home's vector (parameters, then the loss).
+    `size` counts the elements of a home's vector (parameters, then the loss).
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, intake: Intake = PLAIN, round_: int = 0) -> None:
+        self._round = round_
         self.total = ExactSum(size)
         self.members = 0
         """Homes whose vectors are in `total` (bit mask)."""
@@ -31,27 +88,65 @@ class Tally:
         self.weight = 0
         self.reasons: dict[str, int] = {}
         self.sample = ""
+        self.statistics: State = {}
+        self.refused: dict[str, int] = {}
+        """Messages that were not counted, by reason."""
+        self._intake = intake
+        self._groups: dict[int, _Group] = {}
 
     @property
     def settled(self) -> int:
         """Homes that are counted, one way or the other."""
         return self.members | self.failed
 
-    def add(self, home: int, weight: int, payload: Any) -> None:
-        """Count one home's vector. Raises NotSummableError, and changes nothing, for a bad one."""
-        if not 0 < weight <= MAX_WEIGHT:
-            raise NotSummableError("BadWeight", f"weight {weight} is outside 1..{MAX_WEIGHT}")
-        size = memoryview(payload).nbytes if payload is not None else 0
-        if size != 4 * self.total.size:
-            raise NotSummableError("WrongSize", f"{size} bytes where {4 * self.total.size} are expected")
-        self.total.add(np.frombuffer(payload, dtype="<f4"))
+    @property
+    def held(self) -> int:
+        """Homes that have spoken: settled, or waiting for the rest of their group."""
+        mask = self.settled
+        for group in self._groups.values():
+            mask |= group.homes
+        return mask
+
+    def room(self) -> int:
+        """Bytes that a home's vector may have."""
+        return precision.nbytes(self.total.size, self._intake.precision) if self.total.size else 0
+
+    def add(self, home: int, weight: int, payload: Any, kind: str = precision.FLOAT32, **seen: Any) -> None:
+        """Take one home's vector. Raises NotSummableError, and changes nothing, for a bad one.
+
+        `seen` are further fields of its `HomeObservation`.
+        """
+        raw, vector = self._checked(weight, payload, kind)
+        if group := self._intake.group_of(home):
+            state = self._observed(home=home, weight=weight, vector=raw, **seen)
+            self._groups.setdefault(group, _Group()).vectors[home] = (weight, vector.copy(), state)
+            self._close(group)
+            return
+        self.total.add(vector)
+        self._note(self._observed(home=home, weight=weight, vector=raw, **seen))
         self.members |= 1 << home
         self.weight += weight
 
     def fail(self, home: int, reason: str, message: str) -> None:
         """Count one home as failed in this round."""
-        self.failed |= 1 << home
-        self._count({reason: 1}, f"home {home}: {message}")
+        if group := self._intake.group_of(home):
+            self._groups.setdefault(group, _Group()).failed[home] = (
+                reason[:REASON_CHARS],
+                message[:SAMPLE_CHARS],
+            )
+            self._close(group)
+            return
+        self._fail(home, reason, message)
+
+    def refuse(self, reason: str) -> None:
+        """Note that something was not counted; it is reported with the tally."""
+        count_reasons(self.refused, {reason: 1})
+
+    def rest(self) -> Tally:
+        """A new tally with the homes that wait for the rest of their group; they leave this one."""
+        new = Tally(self.total.size, self._intake, self._round)
+        new._groups, self._groups = self._groups, {}
+        return new
 
     def merge(self, submit: Submit, payload: Any) -> None:
         """Count what an MDC counted. Raises NotSummableError, and changes nothing, for a bad one."""
@@ -61,14 +156,19 @@ class Tally:
         if members:
             if not 0 < submit.weight <= MAX_WEIGHT * members.bit_count():
                 raise NotSummableError("BadWeight", f"weight {submit.weight} of {members.bit_count()} homes")
+            _check_size(payload, 16 * self.total.size)
             self.total.merge(ExactSum.from_bytes(self.total.size, payload, submit.bound))
             self.weight += submit.weight
         self.members |= members
         self.failed |= failed
-        self._count(submit.reasons, submit.sample)
+        count_reasons(self.reasons, submit.reasons)
+        self.sample = self.sample or submit.sample[:SAMPLE_CHARS]
 
     def submit(self, stamp: Stamp) -> tuple[Submit, memoryview | None]:
         """The tally as a message and its payload."""
+        product = self._intake.statistics
+        extra = product.to_wire(self.statistics) if product is not None and self.statistics else b""
+        total = self.total.to_bytes() if self.members else None
         message = Submit(
             stamp=stamp,
             members=ids.to_wire(self.members),
@@ -77,12 +177,77 @@ class Tally:
             bound=self.total.bound,
             reasons=self.reasons,
             sample=self.sample,
+            refused=self.refused,
+            extra=len(extra),
         )
-        return message, self.total.to_bytes() if self.members else None
+        if not extra:
+            return message, total
+        return message, memoryview(extra if total is None else b"".join((total, extra)))
 
-    def _count(self, reasons: dict[str, int], sample: str) -> None:
-        for reason, count in reasons.items():
-            known = reason in self.reasons or len(self.reasons) < MAX_REASONS
-            key = reason if known else "Other"
-            self.reasons[key] = self.reasons.get(key, 0) + count
-        self.sample = self.sample or sample[:SAMPLE_CHARS]
+    def _observed(self, **seen: Any) -> State:
+        product = self._intake.statistics
+        return {} if product is None else product.of_home(HomeObservation(**seen))
+
+    def _note(self, state: State) -> None:
+        if self._intake.statistics is not None:
+            self.statistics = self._intake.statistics.combine(self.statistics, state)
+
+    def _checked(self, weight: int, payload: Any, kind: str) -> tuple[Floats, Floats]:
+        """The vector as it came, and as it counts."""
+        intake = self._intake
+        if not 0 < weight <= MAX_WEIGHT:
+            raise NotSummableError("BadWeight", f"weight {weight} is outside 1..{MAX_WEIGHT}")
+        if kind != intake.precision:
+            raise NotSummableError("WrongType", f"{kind[:20]} where {intake.precision} is expected")
+        _check_size(payload, self.room())
+        raw = vector = precision.decode(payload, kind)
+        if intake.clip_norm is not None and np.isfinite(raw).all():
+            vector = robust.clip(raw, weight, intake.clip_norm)
+        check_vector(vector)
+        return raw, vector
+
+    def _close(self, mask: int) -> None:
+        """Combine a group once all of its homes have spoken."""
+        group, intake = self._groups[mask], self._intake
+        if group.homes != mask:
+            return
+        del self._groups[mask]
+        for home, (reason, message) in sorted(group.failed.items()):
+            self._fail(home, reason, message)
+        try:
+            if len(group.vectors) < robust.SMALLEST_GROUP:
+                few = f"{len(group.vectors)} homes of its group are left, {robust.SMALLEST_GROUP} are needed"
+                raise NotSummableError("GroupTooSmall", few)
+            entries = [group.vectors[home] for home in sorted(group.vectors)]
+            weights, vectors, states = zip(*entries, strict=True)
+            self.total.add(robust.combine(intake.method, intake.trim_percent, vectors, weights))
+        except NotSummableError as error:
+            for home in sorted(group.vectors):
+                self._fail(home, error.reason, str(error))
+            return
+        self.members |= ids.mask_of(group.vectors)
+        self.weight += sum(weights)
+        for state in states:
+            self._note(state)
+
+    def _fail(self, home: int, reason: str, message: str) -> None:
+        self.failed |= 1 << home
+        self._note(self._observed(home=home, round=self._round, failed=reason))
+        count_reasons(self.reasons, {reason: 1})
+        self.sample = self.sample or f"home {home}: {message}"[:SAMPLE_CHARS]
+
+
+def _check_size(payload: Any, expected: int) -> None:
+    thrown_away = isinstance(payload, Discarded)
+    size = payload.size if thrown_away else memoryview(payload).nbytes if payload is not None else 0
+    if size != expected or thrown_away:
+        raise NotSummableError("WrongSize", f"{size} bytes where {expected} are expected")
+
+
+def count_reasons(counts: dict[str, int], more: dict[str, int]) -> None:
+    """Add counts by reason; of many reasons the later ones are put together."""
+    for reason, count in more.items():
+        key = reason[:REASON_CHARS]
+        if key not in counts and len(counts) >= MAX_REASONS:
+            key = "Other"
+        counts[key] = counts.get(key, 0) + count

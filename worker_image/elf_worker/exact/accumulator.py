@@ -174,6 +174,11 @@ class ExactSum:
             self._low -= carry << _LIMB_RATIO
 
 
+def check_vector(values: Floats) -> None:
+    """Raises NotSummableError for a vector that no accumulator would take, whatever it holds already."""
+    check_magnitude(largest_magnitude(values))
+
+
 def check_magnitude(largest: float) -> int:
     """The ceiling of a contribution's largest magnitude. Raises NotSummableError if it cannot be summed."""
     if largest != largest or largest == float("inf"):

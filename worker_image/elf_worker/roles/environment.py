@@ -29,6 +29,7 @@ class Environment:
     board: str
     checkpoint: str
     model_out: str
+    history: str
 
 
 def read(environ: Mapping[str, str]) -> Environment:
@@ -44,6 +45,7 @@ def read(environ: Mapping[str, str]) -> Environment:
             board=environ.get(contract.ENV_BOARD, ""),
             checkpoint=environ.get(contract.ENV_CHECKPOINT, ""),
             model_out=environ.get(contract.ENV_MODEL_OUT, ""),
+            history=environ.get(contract.ENV_HISTORY) or environ.get(contract.ENV_CHECKPOINT, ""),
         )
     except KeyError as error:
         raise BadEnvironmentError(f"{error.args[0]} is not set: pods are started by the operator") from None

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
+import msgspec
+
+from elf_worker import statistics
 from elf_worker.aggregation.datacenter import DataCenter, Identity
 from elf_worker.aggregation.effects import Effect, Stop
-from elf_worker.contract import WIRE_PORT
+from elf_worker.aggregation.tally import Intake
+from elf_worker.contract import FIGURES_PORT, WIRE_PORT, JobConfig, injected
+from elf_worker.messages import Message, Work
+from elf_worker.roles import tracing
 from elf_worker.roles.environment import Environment
 from elf_worker.roles.shell import Shell
+from elf_worker.roles.window import Window
+from elf_worker.statistics import Product
+from elf_worker.transport import Link
+
+_log = logging.getLogger(__name__)
 
 
 class MdcShell(Shell):
@@ -20,15 +34,73 @@ class MdcShell(Shell):
             uid=env.uid,
             address=f"{env.address}:{WIRE_PORT}",
         )
-        super().__init__(DataCenter(identity, env.npdc), env.address, env.job.silence_seconds)
+        center = DataCenter(identity, env.npdc, _intake(env.job))
+        super().__init__(center, env.address, env.job.silence_seconds, env.job.homes)
+        self._center = center
+        self._env = env
+        self._tracer = tracing.open_tracer("mdc", env.job.job)
+        self._span: tracing.Span | None = None
+
+    async def serve(self) -> Stop:
+        """Until the job ends or a successor has taken over."""
+        await self.listen()
+        window = Window(self._center.figures, {})
+        window.open(self._env.address, FIGURES_PORT)
+        try:
+            return await self.run()
+        finally:
+            window.close()
+            if self._span is not None:
+                self._span.end()
+            self._tracer.close()
+
+    def link_received(self, link: Link, message: Message, payload: Any) -> None:
+        """A message has come; if a fault is rehearsed for this round, it is the last one."""
+        job, me = self._env.job, self._env
+        if isinstance(message, Work):
+            who = ("mdc", me.index, message.stamp.round, me.incarnation)  # its successor need not die too
+            if injected(job.mdc_failure_probability, job.failure_seed, *who):
+                self.stop(Stop("Injected", "spec.faultInjection.mdcFailureProbability"))
+                return
+            if message.trace:
+                message = self._begin_span(message)
+        super().link_received(link, message, payload)
+
+    def _begin_span(self, work: Work) -> Work:
+        """The round's work here: from the weights' arrival to the next ones'."""
+        if self._span is not None:
+            self._span.end()
+        about = {"mdc": self._env.index, "incarnation": self._env.incarnation, "round": work.stamp.round}
+        self._span = self._tracer.begin("mdc", work.trace, **about)
+        return msgspec.structs.replace(work, trace=self._span.context)
 
     def perform_own(self, effect: Effect) -> None:
         """An MDC has no effects of its own."""
         raise NotImplementedError(effect)
 
 
+def _intake(job: JobConfig) -> Intake:
+    robust = job.aggregation != "mean"
+    return Intake(
+        homes=job.homes,
+        precision=job.precision,
+        clip_norm=job.clip_norm,
+        method=job.aggregation,
+        trim_percent=job.trim_percent,
+        statistics=_statistics(job),
+        group_size=job.group_size if robust else 0,
+    )
+
+
+def _statistics(job: JobConfig) -> Product:
+    """Without those that cannot be had: the NPDC ends the job and says which."""
+    try:
+        return statistics.load(job.statistics)
+    except statistics.StatisticError as error:
+        _log.error("%s", error)
+        return statistics.load(())
+
+
 async def run(env: Environment) -> Stop:
     """Serve homes until the job ends or a successor has taken over."""
-    shell = MdcShell(env)
-    await shell.listen()
-    return await shell.run()
+    return await MdcShell(env).serve()

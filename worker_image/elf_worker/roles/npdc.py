@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from elf_worker import boards
+from elf_worker import boards, statistics
 from elf_worker.aggregation.effects import Effect, Initialise, Restore, Step, Stop
-from elf_worker.aggregation.northpole import NorthPole, Rules, Snapshot
-from elf_worker.contract import JobConfig, Phase, format_ids
+from elf_worker.aggregation.northpole import NorthPole, RoundLog, Rules, Snapshot
+from elf_worker.contract import FIGURES_PORT, JobConfig, Phase, format_ids
 from elf_worker.messages import Finish
-from elf_worker.roles import checkpoints
+from elf_worker.roles import checkpoints, tracing
+from elf_worker.roles.chronicle import Chronicle
 from elf_worker.roles.environment import Environment
 from elf_worker.roles.shell import Shell
+from elf_worker.roles.window import BadQueryError, Query, Window
+from elf_worker.statistics.product import MAX_WATCHED
 
 if TYPE_CHECKING:
     from elf_worker.roles.trainer import Trainer
@@ -42,8 +47,17 @@ class NpdcShell(Shell):
             epoch=env.incarnation,
             checkpoint_round=checkpoints.rounds_in(env.checkpoint, config.uid),
         )
-        self.pole = NorthPole(self._rules)
-        super().__init__(self.pole, env.address, config.silence_seconds)
+        self._bad_statistic = ""
+        try:
+            product = statistics.load(config.statistics)
+        except statistics.StatisticError as error:
+            self._bad_statistic = str(error)
+            product = statistics.load(())
+        self._product = product
+        self.chronicle = Chronicle(product, env.history)
+        self._asked_homes: deque[int] = deque(maxlen=MAX_WATCHED)
+        self.pole = NorthPole(self._rules, product)
+        super().__init__(self.pole, env.address, config.silence_seconds, config.homes)
         self._env = env
         self._config: JobConfig = config
         self._board = board
@@ -51,17 +65,25 @@ class NpdcShell(Shell):
         self._trainer: Trainer | None = None
         self._closings: deque[float] = deque(maxlen=RATE_ROUNDS)
         self._served: dict[int, int] = {}
+        self._tracer = tracing.open_tracer("npdc", config.job)
+        self._span: tracing.Span | None = None
         self._digest = ""
         self._published: dict[str, Any] = {}
 
     async def train(self) -> Stop:
         """Until the job has ended and the board knows."""
         await self.listen()
+        window = Window(self._figures, self._pages())
+        window.open(self._env.address, FIGURES_PORT)
+        self.chronicle.announce(f"http://{self._env.address}:{FIGURES_PORT}")
         self.spawn(self._follow_wiring())
         publisher = self.spawn(self._publish_changes())
         self.spawn(self._open_model())
         stop = await self.run()
         publisher.cancel()
+        window.close()
+        await asyncio.to_thread(self._tracer.close)
+        await self._in_thread(self.chronicle.save)
         if stop.outcome != "Fenced":
             await self._say_last_word()
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -71,6 +93,9 @@ class NpdcShell(Shell):
 
     async def _open_model(self) -> None:
         """Import torch and build the task while children are already dialling in."""
+        if self._bad_statistic:
+            self._fail("InvalidSpec", self._bad_statistic)
+            return
         try:
             self._trainer = await self._in_thread(self._make_trainer)
         except ValueError as error:
@@ -109,6 +134,7 @@ class NpdcShell(Shell):
         if snapshot is None:
             return
         _log.info("training goes on after %d rounds", snapshot.stamp.round)
+        self.chronicle.restore(trainer.statistics)
         await self.open_ready_port()
         await self._go_on(snapshot)
 
@@ -119,22 +145,34 @@ class NpdcShell(Shell):
 
     async def _step(self, step: Step) -> None:
         assert self._trainer is not None and self.pole.last_round is not None
-        everyone = not self.pole.last_round.missing
+        log = self.pole.last_round
+        if self._span is not None:
+            self._span.end(counted=log.counted, failed=log.failed)
+        self.chronicle.note(log)
+        self._trainer.statistics = self.chronicle.to_bytes()
+        began = self.now()
+        everyone = not log.missing
         snapshot = await self._guarded(self._trainer.step, step.stamp, step.total, step.weight, everyone)
         if snapshot is None:
             return
         self._closings.append(self.now())
-        for index, count in self.pole.last_round.by_mdc.items():
+        for index, count in log.by_mdc.items():
             self._served[index] = self._served.get(index, 0) + count
-        await self._go_on(snapshot)
+        await self._go_on(snapshot, log, self.now() - began)
 
-    async def _go_on(self, snapshot: Snapshot) -> None:
-        """Evaluate if it is time, then publish the next round or end."""
+    async def _go_on(self, snapshot: Snapshot, log: RoundLog | None = None, stepping: float = 0.0) -> None:
+        """Evaluate if it is time, then publish the next round or end. `log` is of the round just done."""
         trainer = self._trainer
         assert trainer is not None
+        spent = {"stepping": stepping}
+        began = self.now()
         if trainer.due() and trainer.record.evaluated_round != snapshot.stamp.round:
             if await self._guarded(trainer.evaluate) is None:
                 return
+            spent["evaluating"] = self.now() - began
+        if log is not None:
+            metrics = trainer.record.metrics if "evaluating" in spent else {}
+            self.chronicle.write(log, trainer.record.loss, metrics, spent)
         try:
             over = trainer.finished()
         except ValueError as error:
@@ -143,7 +181,17 @@ class NpdcShell(Shell):
         finish = None
         if over is not None:
             finish = await self._conclude(trainer, snapshot, over)
-        self.perform(self.pole.ready(snapshot, self.now(), finish))
+            await self._announce(snapshot, finish)
+        elif self._span is None or log is not None:
+            self._span = self._tracer.begin("round", round=snapshot.stamp.round)
+        trace = self._span.context if self._span is not None else ""
+        self.perform(self.pole.ready(snapshot, self.now(), finish, trace))
+
+    async def _announce(self, snapshot: Snapshot, finish: Finish) -> None:
+        """Have the outcome on the board before children hear it: their leaving must not look like a fault."""
+        said = {"phase": finish.outcome, "round": snapshot.stamp.round, "reason": finish.outcome}
+        with contextlib.suppress(boards.BoardError):  # it is said again, until it is heard, as the last word
+            await self._board.publish(self.progress() | said | {"message": finish.message[:1000]})
 
     async def _conclude(self, trainer: Trainer, snapshot: Snapshot, over: str) -> Finish:
         self._digest = await self._in_thread(trainer.digest)
@@ -167,6 +215,55 @@ class NpdcShell(Shell):
     def _fail(self, reason: str, message: str) -> None:
         _log.error("%s: %s", reason, message)
         self.perform(self.pole.end(Finish(reason, message), self.now()))
+
+    # -- the window ---------------------------------------------------------------------------------------
+
+    def _pages(self) -> dict[str, Callable[[Query], Any]]:
+        return {
+            "/statistics": lambda query: self.chronicle.report(),
+            "/history": self._history_page,
+            "/homes": self._homes_page,
+            "/trace": self._trace_page,
+        }
+
+    def _history_page(self, query: Query) -> Any:
+        last = _number(query, "last", int, 100)
+        return list(self.chronicle.history)[-last:] if last > 0 else []
+
+    def _homes_page(self, query: Query) -> Any:
+        low, high = _number(query, "above", float, 0.0), _number(query, "below", float, math.inf)
+        return self.chronicle.homes_between(low, high)
+
+    def _trace_page(self, query: Query) -> Any:
+        """Of a round that is remembered, or of a home from the next round on."""
+        if "home" not in query:
+            wanted = _number(query, "round", int, self.chronicle.round)
+            return next((r for r in reversed(self.chronicle.history) if r["round"] == wanted), None)
+        home = _number(query, "home", int, 0)
+        if not 0 <= home < self._config.homes:
+            raise BadQueryError(f"home: is {home}, 0..{self._config.homes - 1} is expected")
+        if home not in self._asked_homes:
+            self._asked_homes.append(home)
+            self.perform(self.pole.watch(list(self._asked_homes)))
+        found = (r for r in reversed(self.chronicle.history) if str(home) in r.get("asked", {}))
+        return next(found, None)
+
+    def _figures(self) -> Iterator[tuple[str, Mapping[str, str], float]]:
+        pole = self.pole
+        yield "round", {}, float(pole.round)
+        yield "incarnation", {}, float(self._rules.epoch)
+        yield "mdcs_connected", {}, float(len(pole.serving()))
+        if self._trainer is not None and self._trainer.record.loss is not None:
+            yield "round_loss", {}, self._trainer.record.loss
+            yield "exact", {}, float(self._trainer.record.exact)
+        for reason, count in pole.refused.items():
+            yield "refused_total", {"reason": reason}, float(count)
+        yield from self._product.metrics(self.chronicle.last)
+        for index, state in self.chronicle.by_mdc.items():
+            yield from (
+                (f"of_mdc_{name}", {**labels, "mdc": str(index)}, value)
+                for name, labels, value in self._product.metrics(state)
+            )
 
     # -- the board ----------------------------------------------------------------------------------------
 
@@ -203,6 +300,7 @@ class NpdcShell(Shell):
         if progress != self._published:
             await self._board.publish(progress)
             self._published = progress
+            self.chronicle.save()
 
     def progress(self) -> dict[str, Any]:
         """`status.training`: small, whatever the number of homes."""
@@ -224,6 +322,8 @@ class NpdcShell(Shell):
         }
         if shown is not None and shown in metrics:
             out["metric"] = f"{shown} {metrics[shown]:.4f}"
+        if self.chronicle.last:
+            out["statistics"] = self.chronicle.summary()
         if record is not None and record.loss is not None:
             out["loss"] = f"{record.loss:.6f}"
         if (last := pole.last_round) is not None and last.missing:
@@ -240,6 +340,13 @@ class NpdcShell(Shell):
         if finish is None:
             return {}
         return {"reason": finish.outcome, "message": finish.message[:1000]}
+
+
+def _number(query: Query, name: str, kind: type[int] | type[float], default: float) -> Any:
+    try:
+        return kind(query.get(name, default))
+    except ValueError:
+        raise BadQueryError(f"{name}: is {query[name]!r}, a number is expected") from None
 
 
 async def run(env: Environment) -> Stop:

@@ -12,10 +12,12 @@ from elf_worker import transport
 from elf_worker.aggregation.effects import Close, Dial, Effect, LinkId, Send, Serve, Stop
 from elf_worker.contract import READY_PORT, WIRE_PORT
 from elf_worker.messages import Message
-from elf_worker.transport import Link
+from elf_worker.transport import Limits, Link
 
 _log = logging.getLogger(__name__)
 TICK_SECONDS = 0.05
+SPARE_LINKS = 256
+SPARE_BYTES = 1 << 16
 
 
 class Machine(Protocol):
@@ -30,6 +32,9 @@ class Machine(Protocol):
     def received(self, link: LinkId, message: Message, payload: Any, now: float) -> list[Effect]:
         """A message has come."""
 
+    def room(self, link: LinkId, message: Message) -> int:
+        """Bytes that the payload of this message may have."""
+
     def tick(self, now: float) -> list[Effect]:
         """Time has passed."""
 
@@ -37,10 +42,12 @@ class Machine(Protocol):
 class Shell:
     """Performs the effects that all roles share; a role adds its own in `perform_own`."""
 
-    def __init__(self, machine: Machine, address: str, silence: float) -> None:
+    def __init__(self, machine: Machine, address: str, silence: float, homes: int = 1) -> None:
         self._machine = machine
         self._address = address
         self._silence = silence
+        # Every child, and its last connection if it dialled anew; messages hold a few sets of homes at most.
+        self._limits = Limits(links=SPARE_LINKS + 2 * homes, message=SPARE_BYTES + homes // 2)
         self._links: dict[LinkId, Link] = {}
         self._names: dict[Link, LinkId] = {}
         self._next_incoming = -1
@@ -53,7 +60,7 @@ class Shell:
 
     async def listen(self) -> None:
         """Take children on the wire port."""
-        self._server = await transport.listen(self, self._address, WIRE_PORT, self._silence)
+        self._server = await transport.listen(self, self._address, WIRE_PORT, self._silence, self._limits)
 
     async def run(self) -> Stop:
         """Until the machine says Stop. Errors of background work end it too."""
@@ -117,6 +124,10 @@ class Shell:
             self._name(link, self._next_incoming)
             self._next_incoming -= 1
         self.perform(self._machine.opened(self._names[link], self.now()))
+
+    def link_room(self, link: Link, message: Message) -> int:
+        """A message has come whose payload is still on its way."""
+        return self._machine.room(self._names[link], message) if link in self._names else 0
 
     def link_received(self, link: Link, message: Message, payload: Any) -> None:
         """A message has come."""

@@ -24,6 +24,7 @@ from elf_worker.tasks.base import describe
 from elf_worker.tasks.optimizers import make_optimizer
 
 _log = logging.getLogger(__name__)
+_STATISTICS = "statistics"
 
 
 @dataclass
@@ -55,6 +56,8 @@ class Trainer:
             make_optimizer("spec.localOptimizer", *local, self._model.parameters())
         self._check_target()
         self.record = Record()
+        self.statistics = b""
+        """Of all rounds, as the chronicle writes them: they travel with the state."""
         self.stamp = Stamp(0, epoch)
 
     # -- making states ------------------------------------------------------------------------------------
@@ -160,6 +163,8 @@ class Trainer:
     def _dump(self, weights: vectors.Floats) -> bytes:
         """Weights, optimizer state and record in one safetensors blob: no pickle, nowhere."""
         tensors = {"weights": torch.from_numpy(weights)}
+        if self.statistics:
+            tensors[_STATISTICS] = torch.frombuffer(bytearray(self.statistics), dtype=torch.uint8)
         plain: dict[str, dict[str, Any]] = {}
         for index, state in self._optimizer.state_dict()["state"].items():
             for key, value in state.items():
@@ -183,11 +188,12 @@ class Trainer:
             if name.startswith("optimizer."):
                 _, index, key = name.split(".", 2)
                 state.setdefault(int(index), {})[key] = tensor
+        statistics = bytes(tensors[_STATISTICS].numpy()) if _STATISTICS in tensors else b""
         record, stamp = Record(**meta["record"]), Stamp(*meta["stamp"])
         fresh = self._optimizer.state_dict()
         vectors.unflatten(self._model, tensors["weights"].numpy())  # refuses a wrong size before it begins
         self._optimizer.load_state_dict({"state": state, "param_groups": fresh["param_groups"]})
-        self.record, self.stamp = record, stamp
+        self.record, self.stamp, self.statistics = record, stamp, statistics
 
     def _check_target(self) -> None:
         least = self._config.target_at_least

@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import importlib
 import inspect
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -58,6 +59,15 @@ class Task(abc.ABC):
         """
         first = batch[0] if isinstance(batch, Sequence) else batch
         return len(first)
+
+    def classes(self, batch: Batch) -> Mapping[str, int]:
+        """How many examples of each class a batch has, for statistics. Default: of the batch's second part,
+        where that is a vector of integers; else nothing.
+        """
+        labels = batch[1] if isinstance(batch, Sequence) and len(batch) > 1 else None
+        if not isinstance(labels, torch.Tensor) or labels.dim() != 1 or labels.is_floating_point():
+            return {}
+        return {str(label): count for label, count in Counter(labels.tolist()).items()}
 
     def generator(self, home: int, round: int, purpose: str = "batch") -> torch.Generator:
         """A generator that depends on (seed, home, round, purpose) and nothing else."""

@@ -79,13 +79,22 @@ def digest(model: torch.nn.Module) -> str:
     return f"sha256:{sha.hexdigest()}"
 
 
-def home_vector(task: Task, model: torch.nn.Module, home: int, round: int) -> tuple[Floats, int]:
+Seen = Callable[[Any], None]
+
+
+def home_vector(
+    task: Task, model: torch.nn.Module, home: int, round: int, seen: Seen | None = None
+) -> tuple[Floats, int]:
     """One home's gradient for one round at the model's weights as a vector, and its weight (examples).
+
+    `seen` is called with each batch.
 
     Raises TaskError naming the method of the task that raised, with home and round.
     """
     torch.manual_seed(derive_seed(task.seed, "home", home, round))  # for dropout and the like
     [batch] = _batches(task, home, round, 1)
+    if seen is not None:
+        seen(batch)
     loss, weight = _backward(task, model, batch, home, round)
     pieces = [
         p.grad.reshape(-1) if p.grad is not None else torch.zeros(p.numel()) for p in model.parameters()
@@ -101,6 +110,7 @@ def pseudo_vector(
     round: int,
     steps: int,
     optimize: Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer],
+    seen: Seen | None = None,
 ) -> tuple[Floats, int]:
     """How far a home comes from the model's weights in so many steps of its own, and its weight (examples).
 
@@ -114,6 +124,8 @@ def pseudo_vector(
     optimizer = optimize(model.parameters())
     total, losses = 0, torch.zeros(())
     for batch in _batches(task, home, round, steps):
+        if seen is not None:
+            seen(batch)
         loss, weight = _backward(task, model, batch, home, round)
         optimizer.step()
         total, losses = total + weight, losses + loss

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import struct
 
+from elf_worker.contract import MAX_PAYLOAD
+
 MAGIC = b"ELF1"
 HEADER = struct.Struct("<4sIQ")
 MAX_MESSAGE = 1 << 20
 """Bytes. A bit mask of a million homes takes an eighth of it."""
-MAX_PAYLOAD = 1 << 33
-"""Bytes: the sums or the state of half a billion parameters."""
 
 
 class BadFrameError(ValueError):
@@ -29,9 +29,14 @@ def parse_header(data: bytes | bytearray | memoryview) -> tuple[int, int]:
     magic, message, payload = HEADER.unpack_from(data)
     if magic != MAGIC:
         raise BadFrameError(f"not an ELF1 frame: it begins with {bytes(magic)!r}")
+    check_sizes(message, payload)
+    return message, payload
+
+
+def check_sizes(message: int, payload: int) -> None:
+    """Raises BadFrameError for a frame that is larger than any of ours."""
     if message > MAX_MESSAGE or payload > MAX_PAYLOAD:
         raise BadFrameError(f"a frame of {message} + {payload} bytes, at most {MAX_MESSAGE} + {MAX_PAYLOAD}")
-    return message, payload
 
 
 HEARTBEAT = header(0, 0)

@@ -7,17 +7,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from elf_worker import messages
-from elf_worker.messages import Message
+from elf_worker.messages import Discarded, Message
 from elf_worker.transport import frame
 
 _log = logging.getLogger(__name__)
 _BUFFER = 1 << 16
+BACKLOG = 1 << 22
+"""Bytes that may wait for a peer that does not read, beside three of its largest payloads."""
 CONNECT_SECONDS = 3.0
+
+
+class Limits(NamedTuple):
+    """What is taken from those who dial in."""
+
+    links: int
+    """Connections at a time."""
+    message: int = frame.MAX_MESSAGE
+    """Bytes of a message, without its payload."""
+
+
+ANY = Limits(0)
 
 
 class Events(Protocol):
@@ -26,8 +40,11 @@ class Events(Protocol):
     def link_opened(self, link: Link) -> None:
         """The connection is there."""
 
+    def link_room(self, link: Link, message: Message) -> int:
+        """Bytes that the payload of this message may have; a larger one is read and forgotten."""
+
     def link_received(self, link: Link, message: Message, payload: Any) -> None:
-        """One frame; `payload` is a bytearray of its own, or None."""
+        """One frame; `payload` is a bytearray of its own, a `Discarded`, or None."""
 
     def link_closed(self, link: Link) -> None:
         """The connection is gone; never after `Link.close`."""
@@ -36,7 +53,11 @@ class Events(Protocol):
 class Link(asyncio.BufferedProtocol):
     """One connection. It sends heartbeats when idle and closes itself when the peer has been silent."""
 
-    def __init__(self, events: Events, silence: float) -> None:
+    def __init__(
+        self, events: Events, silence: float, guests: set[Link] | None = None, limits: Limits = ANY
+    ) -> None:
+        self._guests = guests
+        self._limits = limits
         self._events = events
         self._silence = silence
         self._transport: asyncio.Transport | None = None
@@ -45,6 +66,9 @@ class Link(asyncio.BufferedProtocol):
         self._message: Message | None = None
         self._payload: bytearray | None = None
         self._got = 0  # bytes of the payload that are there
+        self._skipping = 0  # bytes of a payload too large that are still to come
+        self._discarded = Discarded(0)
+        self._largest = 0
         self._heard = 0.0
         self._spoke = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -53,11 +77,20 @@ class Link(asyncio.BufferedProtocol):
     # -- owner's side -------------------------------------------------------------------------------------
 
     def send(self, message: Message, payload: Any = None) -> None:
-        """Queue one frame. On a closed link nothing happens."""
+        """Queue one frame. On a closed link nothing happens; a peer that does not read is given up.
+
+        Raises BadFrameError for a message that the peer would not take.
+        """
         if self._transport is None or self._closed:
             return
         body = messages.encode(message)
         size = memoryview(payload).nbytes if payload is not None else 0
+        frame.check_sizes(len(body), size)
+        self._largest = max(self._largest, size)
+        if self._transport.get_write_buffer_size() > BACKLOG + 3 * self._largest:
+            _log.warning("closing a connection: the peer does not read")
+            self._abort()
+            return
         self._transport.write(frame.header(len(body), size) + body)
         if size:
             self._transport.write(memoryview(payload).cast("B"))
@@ -69,6 +102,8 @@ class Link(asyncio.BufferedProtocol):
         self._stop_timer()
         if self._transport is not None:
             self._transport.close()
+            # A peer that does not read would keep what is left, and this link, for ever.
+            asyncio.get_running_loop().call_later(self._silence, self._transport.abort)
 
     # -- asyncio's side -----------------------------------------------------------------------------------
 
@@ -79,7 +114,12 @@ class Link(asyncio.BufferedProtocol):
         if self._closed:  # the owner changed its mind while we dialled
             transport.abort()
             return
-        transport.set_write_buffer_limits(high=1 << 22)
+        if self._guests is not None:
+            if len(self._guests) >= self._limits.links:
+                self._closed = True
+                transport.abort()
+                return
+            self._guests.add(self)
         loop = asyncio.get_running_loop()
         self._heard = self._spoke = loop.time()
         self._timer = loop.call_later(self._silence / 5, self._pulse, loop.time())
@@ -88,6 +128,8 @@ class Link(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the socket is closed."""
         self._stop_timer()
+        if self._guests is not None:
+            self._guests.discard(self)
         if not self._closed:
             self._closed = True
             self._events.link_closed(self)
@@ -96,6 +138,8 @@ class Link(asyncio.BufferedProtocol):
         """asyncio: where the next bytes shall go."""
         if self._payload is not None:
             return memoryview(self._payload)[self._got :]
+        if self._skipping:
+            return memoryview(self._read)[: self._skipping]
         return memoryview(self._read)[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -104,6 +148,10 @@ class Link(asyncio.BufferedProtocol):
         if self._payload is not None:
             self._got += nbytes
             self._finish_payload()
+            return
+        if self._skipping:
+            self._skipping -= nbytes
+            self._finish_skipping()
             return
         self._filled += nbytes
         try:
@@ -119,6 +167,9 @@ class Link(asyncio.BufferedProtocol):
         while not self._closed and self._filled - start >= frame.HEADER.size:
             view = memoryview(self._read)
             message_size, payload_size = frame.parse_header(view[start : start + frame.HEADER.size])
+            if message_size > self._limits.message:
+                most = self._limits.message
+                raise frame.BadFrameError(f"a message of {message_size} bytes, at most {most} are taken")
             body = start + frame.HEADER.size
             if body + message_size > self._filled:
                 self._make_room(frame.HEADER.size + message_size)
@@ -133,13 +184,20 @@ class Link(asyncio.BufferedProtocol):
                 self._events.link_received(self, message, None)
                 continue
             present = min(payload_size, self._filled - start)
-            self._message, self._payload, self._got = message, bytearray(payload_size), present
-            self._payload[:present] = view[start : start + present]
+            self._message = message
+            if payload_size > self._events.link_room(self, message):
+                self._skipping, self._discarded = payload_size - present, Discarded(payload_size)
+                self._finish_skipping()
+            else:
+                self._payload, self._got = bytearray(payload_size), present
+                self._payload[:present] = view[start : start + present]
+                self._finish_payload()
             start += present
-            self._finish_payload()
-            if self._payload is not None:
+            if self._payload is not None or self._skipping:
                 break
         rest = self._filled - start
+        if len(self._read) > _BUFFER and not rest:
+            self._read = bytearray(_BUFFER)  # large messages are rare
         self._read[:rest] = self._read[start : self._filled]
         self._filled = rest
 
@@ -148,10 +206,16 @@ class Link(asyncio.BufferedProtocol):
             self._read = self._read + bytearray(size - len(self._read))
 
     def _finish_payload(self) -> None:
-        if self._payload is None or self._got < len(self._payload):
-            return
-        message, payload = self._message, self._payload
-        self._message = self._payload = None
+        if self._payload is not None and self._got == len(self._payload):
+            payload, self._payload = self._payload, None
+            self._deliver(payload)
+
+    def _finish_skipping(self) -> None:
+        if not self._skipping:
+            self._deliver(self._discarded)
+
+    def _deliver(self, payload: bytearray | Discarded) -> None:
+        message, self._message = self._message, None
         assert message is not None
         if not self._closed:
             self._events.link_received(self, message, payload)
@@ -181,11 +245,12 @@ class Link(asyncio.BufferedProtocol):
             self._transport.abort()
 
 
-async def listen(events: Events, host: str, port: int, silence: float) -> asyncio.Server:
-    """Take connections on `host:port`, each a new `Link`."""
+async def listen(events: Events, host: str, port: int, silence: float, limits: Limits) -> asyncio.Server:
+    """Take connections on `host:port`, each a new `Link`, within these limits."""
     loop = asyncio.get_running_loop()
+    guests: set[Link] = set()
     return await loop.create_server(
-        lambda: Link(events, silence), host, port, reuse_address=True, backlog=4096
+        lambda: Link(events, silence, guests, limits), host, port, reuse_address=True, backlog=4096
     )
 
 

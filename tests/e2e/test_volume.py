@@ -1,0 +1,97 @@
+"""A checkpoint volume outlives all data centers at once, and a suspended job."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from e2e.cluster import Kubectl, round_of, wait
+from e2e.conftest import LONG
+from e2e.test_training import complete, start
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+Make = Callable[..., dict[str, Any]]
+ASK = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}}}
+
+
+@pytest.fixture
+def claim(kubectl: Kubectl, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A PersistentVolumeClaim: of the default storage class, or else on a directory that all nodes share."""
+    spec: dict[str, Any] = dict(ASK)
+    folder = request.config.getoption("--volume-dir")
+    classes = kubectl.get("storageclasses")["items"]
+    mark = "storageclass.kubernetes.io/is-default-class"
+    default = any((c["metadata"].get("annotations") or {}).get(mark) == "true" for c in classes)
+    volume = ""
+    if not default:
+        if not folder:
+            pytest.fail("no default StorageClass: give --volume-dir DIR, a directory that all nodes have")
+        volume = f"elf-e2e-{uuid.uuid4().hex[:8]}"
+        pathlib.Path(folder, volume).mkdir(parents=True)
+        names = [node["metadata"]["name"] for node in kubectl.get("nodes")["items"]]
+        everywhere = {"key": "kubernetes.io/hostname", "operator": "In", "values": names}
+        spec |= {"storageClassName": "", "volumeName": volume}
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": volume},
+            "spec": {
+                "capacity": {"storage": "64Mi"},
+                "accessModes": ["ReadWriteOnce"],
+                "persistentVolumeReclaimPolicy": "Retain",
+                "local": {"path": f"{folder}/{volume}"},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [everywhere]}]}},
+            },
+        }
+        assert kubectl.apply(manifest).returncode == 0
+    made = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "states"}, "spec": spec}
+    assert kubectl.apply(made).returncode == 0
+    yield "states"
+    kubectl("delete", "pvc", "states", "--wait=false")
+    if volume:
+        kubectl("delete", "pv", volume, "--wait=false")
+
+
+def rounds_taken_up(kubectl: Kubectl, pod: str) -> int:
+    """With how many rounds done an NPDC began."""
+    found = re.search(r"training goes on after (\d+) rounds", kubectl.run("logs", pod).stdout)
+    return int(found[1]) if found else -1
+
+
+def test_the_volume_outlives_all_data_centers_and_a_suspension(
+    kubectl: Kubectl, sample: Make, local_report: Make, claim: str
+) -> None:
+    job = sample(**LONG, northPole={"checkpoint": {"everyRounds": 10, "volumeClaim": claim}})
+    start(kubectl, job, until_round=30)
+    centers = "northpole.dev/role in (npdc,mdc)"
+    kubectl("delete", "pod", "--force", "--grace-period=0", "--wait=false", "-l", centers)
+    wait("a new NPDC trains", lambda: rounds_taken_up(kubectl, "digits-npdc-1") >= 0, 120)
+    taken_up = rounds_taken_up(kubectl, "digits-npdc-1")
+    print(f"all data centers deleted after round 30 or later; taken up after {taken_up} rounds")
+    assert taken_up >= 30
+
+    before = wait("rounds beyond the checkpoint", lambda: _beyond(kubectl, taken_up + 20), 120)
+    suspended = json.dumps({"spec": {"suspend": True}})
+    kubectl("patch", "etj", "digits", "--type=merge", "-p", suspended)
+    wait("no pods", lambda: not kubectl.pods("digits"), 120)
+    kubectl("patch", "etj", "digits", "--type=merge", "-p", suspended.replace("true", "false"))
+    wait("it trains again", lambda: rounds_taken_up(kubectl, "digits-npdc-2") >= 0, 120)
+    resumed = rounds_taken_up(kubectl, "digits-npdc-2")
+    print(f"suspended after {before} rounds; taken up after {resumed} rounds")
+    assert resumed >= before - 10
+
+    done = complete(kubectl, "digits")["status"]["training"]
+    assert done["exact"] is True
+    assert done["modelDigest"] == local_report(**LONG)["modelDigest"]
+
+
+def _beyond(kubectl: Kubectl, least: int) -> int | None:
+    """The rounds done, once they are that many."""
+    done = round_of(kubectl.job("digits"))
+    return done if done >= least else None

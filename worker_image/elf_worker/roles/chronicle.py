@@ -1,0 +1,145 @@
+"""What the NPDC remembers of its rounds: statistics of the last one and of all, and one record a round."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pathlib
+import time
+from collections import deque
+from typing import Any
+
+from elf_worker.aggregation.northpole import RoundLog
+from elf_worker.roles import files
+from elf_worker.statistics import Product
+from elf_worker.statistics.builtin import Loss
+from elf_worker.statistics.product import State
+
+REMEMBERED = 1000
+"""Records of rounds kept in memory; the file, where there is one, has all."""
+HISTORY_FILE = "history.jsonl"
+STATISTICS_FILE = "statistics.json"
+WINDOW_FILE = "window.url"
+"""Holds the address of the running NPDC's window."""
+NAMED_HOMES = 100
+
+
+class Chronicle:
+    """Fed with one round after the other. Not thread-safe: it lives on the event loop."""
+
+    def __init__(self, product: Product, directory: str = "") -> None:
+        self._product = product
+        self._directory = pathlib.Path(directory) if directory else None
+        self.total: State = {}
+        """All rounds together."""
+        self.last: State = {}
+        """The last round, all MDCs together."""
+        self.by_mdc: dict[int, State] = {}
+        """The last round, each MDC for itself."""
+        self.round = 0
+        self.history: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
+
+    def note(self, log: RoundLog) -> None:
+        """A round has been closed."""
+        self.round, self.last, self.by_mdc = log.round, log.statistics, log.statistics_by_mdc
+        self._product.combine(self.total, log.statistics)
+
+    def write(
+        self, log: RoundLog, loss: float | None, metrics: dict[str, float], npdc: dict[str, float]
+    ) -> None:
+        """One record of the round; `npdc` has the seconds of the NPDC's own steps."""
+        path = self._product.report({k: v for k, v in self.last.items() if k == "slowest_path"})
+        record: dict[str, Any] = {
+            "round": log.round,
+            "at": round(time.time(), 3),
+            "seconds": round(log.seconds, 6),
+            "counted": log.counted,
+            "failed": log.failed,
+            "loss": loss,
+            "byMdc": {str(index): count for index, count in log.by_mdc.items()},
+            "npdc": {step: round(seconds, 6) for step, seconds in npdc.items()},
+            **path.get("slowest_path", {}),
+        }
+        if log.missing:
+            record["missing"] = len(log.missing)
+        if log.reasons:
+            record["reasons"] = log.reasons
+        if metrics:
+            record["metrics"] = metrics
+        self.history.append(record)
+        if self._directory is not None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            with (self._directory / HISTORY_FILE).open("a") as file:
+                file.write(json.dumps(record) + "\n")
+
+    def save(self) -> None:
+        """To the folder, if there is one: what `report` says, and what `homes_between` needs."""
+        if self._directory is None:
+            return
+        last = base64.b64encode(self._product.to_wire(self.last)).decode()
+        data = {"report": self.report(), "last": last}
+        self._directory.mkdir(parents=True, exist_ok=True)
+        files.write_atomically(self._directory / STATISTICS_FILE, json.dumps(data).encode())
+
+    @classmethod
+    def saved(cls, directory: pathlib.Path) -> tuple[dict[str, Any], Chronicle]:
+        """The report as it was saved, and a chronicle that answers `homes_between`.
+
+        Raises OSError, ValueError or KeyError when there is none.
+        """
+        data = json.loads((directory / STATISTICS_FILE).read_text())
+        found = cls(Product([Loss()]))
+        found.last = found._product.from_wire(base64.b64decode(data["last"]))
+        found.round = data["report"]["round"]
+        return data["report"], found
+
+    def report(self) -> dict[str, Any]:
+        """Everything, for people."""
+        return {
+            "round": self.round,
+            "lastRound": self._product.report(self.last),
+            "total": self._product.report(self.total),
+            "mdcs": {str(i): self._product.report(state) for i, state in sorted(self.by_mdc.items())},
+            "errors": dict(self._product.errors),
+        }
+
+    def summary(self) -> dict[str, str]:
+        """The last round in a few words, bounded, for the status."""
+        found = self._product.report(self.last)
+        out: dict[str, str] = {}
+        if homes := found.get("homes"):
+            failed = ", ".join(f"{count} {reason}" for reason, count in homes["failed"].items())
+            out["homes"] = f"{homes['served']} served" + (f", failed: {failed}" if failed else "")
+        for name in ("loss", "gradient_norm", "home_seconds", "mdc_seconds"):
+            state = found.get(name)
+            if state and state["count"]:
+                key = "".join(part.capitalize() if i else part for i, part in enumerate(name.split("_")))
+                out[key] = (
+                    f"p50 {state['p50']:.4g}, p90 {state['p90']:.4g}, "
+                    f"least {state['min']:.4g} ({state['minId']}), most {state['max']:.4g} ({state['maxId']})"
+                )
+        shown = {"homes", "loss", "gradient_norm", "home_seconds", "mdc_seconds", "mdc_gradient_norm"}
+        shown |= {"classes", "bytes", "slowest_path"}
+        for name in sorted(set(found) - shown)[:10]:
+            out[name[:40]] = json.dumps(found[name])[:200]
+        return out
+
+    def announce(self, url: str) -> None:
+        """Say in the folder, if there is one, where the window is."""
+        if self._directory is not None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            files.write_atomically(self._directory / WINDOW_FILE, url.encode())
+
+    def homes_between(self, low: float, high: float) -> dict[str, Any]:
+        """How many homes had a loss in `low..high` in the last round, and who some of them are."""
+        state = self.last.get(Loss.name)
+        count, homes = state.between(low, high) if state is not None else (0, [])
+        return {"round": self.round, "count": count, "homes": homes[:NAMED_HOMES], "all": count == len(homes)}
+
+    def to_bytes(self) -> bytes:
+        """The totals, for a successor."""
+        return self._product.to_wire(self.total)
+
+    def restore(self, data: bytes) -> None:
+        """Inverse of `to_bytes`."""
+        self.total = self._product.from_wire(data)

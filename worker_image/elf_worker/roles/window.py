@@ -1,0 +1,122 @@
+"""A data center's window: its figures over HTTP, for Prometheus and for `elf stats`. Reading only.
+
+The server runs in threads of its own; what it shows is made on the event loop, where the figures live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socketserver
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from wsgiref import simple_server
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+_log = logging.getLogger(__name__)
+ANSWER_SECONDS = 5.0
+
+Query = Mapping[str, str]
+Figures = Iterable[tuple[str, Mapping[str, str], float]]
+
+
+class BadQueryError(ValueError):
+    """A question that makes no sense; the message says what would."""
+
+
+class Window:
+    """Serves `/metrics` and JSON pages until closed."""
+
+    def __init__(self, figures: Callable[[], Figures], pages: Mapping[str, Callable[[Query], Any]]) -> None:
+        self._figures = figures
+        self._pages = pages
+        self._loop = asyncio.get_running_loop()
+        self._server: simple_server.WSGIServer | None = None
+
+    def open(self, address: str, port: int) -> None:
+        """Begin to serve. Without a free port there is a warning and no window."""
+        try:
+            self._server = simple_server.make_server(address, port, self._answer, _Server, _Handler)
+        except OSError as error:
+            _log.warning("no figures on %s:%d: %s", address, port, error)
+            return
+        threading.Thread(target=self._server.serve_forever, name="window", daemon=True).start()
+
+    def close(self) -> None:
+        """Serve no more."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def _answer(self, environ: dict[str, Any], start: Any) -> list[bytes]:
+        query = dict(urllib.parse.parse_qsl(environ.get("QUERY_STRING", "")))
+        path = environ.get("PATH_INFO", "/")
+        try:
+            kind, body = self._page(path, query)
+        except BadQueryError as error:
+            return _reply(start, "400 Bad Request", "text/plain", f"{error}\n".encode())
+        except TimeoutError:
+            return _reply(start, "503 Service Unavailable", "text/plain", b"busy, ask again\n")
+        if body is None:
+            known = ", ".join(["/metrics", *self._pages])
+            return _reply(start, "404 Not Found", "text/plain", f"there are {known}\n".encode())
+        return _reply(start, "200 OK", kind, body)
+
+    def _page(self, path: str, query: Query) -> tuple[str, bytes | None]:
+        if path == "/metrics":
+            return "text/plain; version=0.0.4; charset=utf-8", exposition(self._on_loop(self._collected))
+        page = self._pages.get(path)
+        if page is None:
+            return "", None
+        return "application/json", json.dumps(self._on_loop(lambda: page(query))).encode()
+
+    def _collected(self) -> list[tuple[str, Mapping[str, str], float]]:
+        return list(self._figures())
+
+    def _on_loop(self, make: Callable[[], Any]) -> Any:
+        async def called() -> Any:
+            return make()
+
+        return asyncio.run_coroutine_threadsafe(called(), self._loop).result(ANSWER_SECONDS)
+
+
+def exposition(figures: Figures) -> bytes:
+    """Prometheus' text format of (name, labels, value); the names get the prefix `elf_`."""
+    families: dict[str, Metric] = {}
+    for name, labels, value in figures:
+        full = f"elf_{name}"
+        family = families.setdefault(full, GaugeMetricFamily(full, full.replace("_", " ")))
+        family.add_sample(full, dict(labels), value)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Fixed(families.values()))
+    return generate_latest(registry)
+
+
+class _Fixed:
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+class _Server(socketserver.ThreadingMixIn, simple_server.WSGIServer):
+    daemon_threads = True
+    request_queue_size = 32
+
+
+class _Handler(simple_server.WSGIRequestHandler):
+    timeout = 10
+
+    def log_message(self, format: str, *args: Any) -> None:
+        _log.debug(format, *args)
+
+
+def _reply(start: Any, status: str, kind: str, body: bytes) -> list[bytes]:
+    start(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
+    return [body]

@@ -1,0 +1,6 @@
+"""Statistics of a round as monoids: what homes did, combined on the way up with their gradients."""
+
+from elf_worker.statistics.base import HomeObservation, MdcObservation, Statistic
+from elf_worker.statistics.product import Product, StatisticError, load
+
+__all__ = ["HomeObservation", "MdcObservation", "Product", "Statistic", "StatisticError", "load"]

@@ -1,0 +1,159 @@
+"""The laws of a statistic, tested with random observations. Needs Hypothesis."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from elf_worker.statistics.base import HomeObservation, MdcObservation, Statistic
+
+EXAMPLES = 100
+_SECONDS = st.floats(0, 1e6, allow_nan=False, width=32)
+_ELEMENT = st.floats(-1e3, 1e3, allow_nan=False, width=32)
+
+
+class LawError(AssertionError):
+    """A law does not hold; the message says which, and for which states."""
+
+
+@st.composite
+def home_observations(draw: st.DrawFn, failures: bool = False) -> HomeObservation:
+    """Homes of a small model; with `failures`, also some that failed."""
+    home, round_ = draw(st.integers(0, 10_000)), draw(st.integers(0, 100))
+    mdc = draw(st.integers(0, 20))
+    if failures and draw(st.booleans()):
+        return HomeObservation(home=home, round=round_, mdc=mdc, failed=draw(st.sampled_from(_REASONS)))
+    weight = draw(st.integers(1, 1000))
+    vector = np.array(draw(st.lists(_ELEMENT, min_size=4, max_size=4)), np.float32)
+    return HomeObservation(
+        home=home,
+        round=round_,
+        mdc=mdc,
+        weight=weight,
+        vector=vector,
+        seconds=draw(_SECONDS),
+        waiting_seconds=draw(_SECONDS),
+        computing_seconds=draw(_SECONDS),
+        batch_sizes=tuple(draw(st.lists(st.integers(1, 512), min_size=1, max_size=4))),
+        classes=draw(st.dictionaries(st.sampled_from("0123456789"), st.integers(1, 100))),
+        bytes_up=draw(st.integers(0, 1 << 30)),
+        bytes_down=draw(st.integers(0, 1 << 30)),
+    )
+
+
+_REASONS = ["TaskFailed", "NonFinite", "WrongSize"]
+
+mdc_observations = st.builds(
+    MdcObservation,
+    mdc=st.integers(0, 20),
+    round=st.integers(0, 100),
+    seconds=_SECONDS,
+    homes=st.integers(1, 10_000),
+    weight=st.integers(1, 1 << 20),
+    loss=_ELEMENT,
+    gradient_norm=_SECONDS,
+    bytes_up=st.integers(0, 1 << 30),
+)
+
+
+def observations(statistic: Statistic) -> st.SearchStrategy[Any]:
+    """What this statistic may be told."""
+    return mdc_observations if statistic.level == "mdc" else home_observations(statistic.sees_failures)
+
+
+def check(statistic: Statistic, examples: int = EXAMPLES) -> None:
+    """Raises LawError for the first law that does not hold, or whatever the statistic itself raises."""
+    lists = st.lists(observations(statistic), max_size=8)
+
+    @settings(max_examples=examples, deadline=None, database=None)
+    @given(lists, lists, lists)
+    def laws(one: list[Any], two: list[Any], three: list[Any]) -> None:
+        def fresh() -> list[Any]:
+            return [fold(statistic, part) for part in (one, two, three)]
+
+        a, b, c = fresh()
+        left = _combined(statistic, _combined(statistic, a, b), c)
+        a, b, c = fresh()
+        _same(
+            statistic, "combine is not associative", left, _combined(statistic, a, _combined(statistic, b, c))
+        )
+        (a, b, _), (other_a, other_b, _) = fresh(), fresh()
+        both = _combined(statistic, a, b)
+        _same(statistic, "combine is not commutative", both, _combined(statistic, other_b, other_a))
+        a, plain, _ = fresh()[0], fresh()[0], None
+        _same(
+            statistic,
+            "identity() is not neutral on the right",
+            plain,
+            _combined(statistic, a, statistic.identity()),
+        )
+        a = fresh()[0]
+        _same(
+            statistic,
+            "identity() is not neutral on the left",
+            plain,
+            _combined(statistic, statistic.identity(), a),
+        )
+        data = statistic.to_wire(left)
+        _same(statistic, "from_wire(to_wire(s)) is not s", left, statistic.from_wire(data))
+        if len(data) > statistic.max_bytes:
+            raise LawError(f"the wire form has {len(data)} bytes, max_bytes is {statistic.max_bytes}")
+
+    laws()
+    _check_bound(statistic)
+
+
+def fold(statistic: Statistic, seen: list[Any]) -> Any:
+    """The state of many observations."""
+    return functools.reduce(statistic.combine, map(statistic.of, seen), statistic.identity())
+
+
+def _check_bound(statistic: Statistic) -> None:
+    """Many different observations must not make the state grow for ever."""
+    state = statistic.identity()
+    vector = np.zeros(4, np.float32)
+    for i in range(5000):
+        vector[:] = math.sin(i) * 10.0 ** (i % 7 - 3)
+        common: dict[str, Any] = {"round": i % 50, "mdc": i % 20, "seconds": 1.001**i, "bytes_up": i}
+        if statistic.level == "mdc":
+            seen: Any = MdcObservation(
+                homes=1 + i, weight=1 + i, loss=float(i), gradient_norm=1.002**i, **common
+            )
+        else:
+            facts: dict[str, Any] = {
+                "batch_sizes": (1 + i % 512,),
+                "classes": {str(i % 10): 1},
+                "bytes_down": i,
+            }
+            seen = HomeObservation(home=i, weight=1 + i % 9, vector=vector.copy(), **common, **facts)
+        state = statistic.combine(state, statistic.of(seen))
+    size = len(statistic.to_wire(state))
+    if size > statistic.max_bytes:
+        raise LawError(
+            f"after 5000 observations the wire form has {size} bytes, max_bytes is {statistic.max_bytes}: "
+            "keep less, or say how much it may be"
+        )
+
+
+def _combined(statistic: Statistic, a: Any, b: Any) -> Any:
+    before = _shown(statistic, copy.deepcopy(b))
+    made = statistic.combine(a, b)
+    if _shown(statistic, b) != before:
+        raise LawError(f"combine has changed its second argument, which was {before}")
+    return made
+
+
+def _same(statistic: Statistic, law: str, one: Any, other: Any) -> None:
+    first, second = _shown(statistic, one), _shown(statistic, other)
+    if first != second:
+        raise LawError(f"{law}: {first} and {second}")
+
+
+def _shown(statistic: Statistic, state: Any) -> str:
+    return repr(statistic.report(state))

@@ -49,6 +49,7 @@ endif
 
 bench: $(MARK)
 	$(BIN)/python tests/bench/run.py
+	$(BIN)/python tests/bench/memory.py
 
 images:
 	$(BUILD) -t $(OPERATOR_IMAGE) -f operator/Dockerfile .

@@ -125,21 +125,24 @@ class OfJob:
 
     def _get(self, path: str, query: Query, what: str) -> Any:
         try:
-            answer = self._api.call_api(
-                path,
+            request = self._api.param_serialize(
                 "GET",
+                path,
                 query_params=list(query.items()),
                 header_params={"Accept": "application/json"},
                 auth_settings=["BearerToken"],
-                _preload_content=False,
-                _return_http_data_only=True,
-                _request_timeout=ASK_SECONDS,
             )
+            answer = self._api.call_api(*request, _request_timeout=ASK_SECONDS)
+            body = answer.read()
+            if answer.status >= 300:
+                raise FiguresError(f"{what}: HTTP {answer.status} {answer.reason}: {_said(body)}")
+            return json.loads(body)
+        except FiguresError:
+            raise
         except self._errors as error:
             raise FiguresError(f"{what}: HTTP {error.status} {error.reason}: {_said(error.body)}") from error
         except Exception as error:  # whatever the client's transport raises
             raise FiguresError(f"{what}: {error}") from error
-        return json.loads(answer.data)
 
 
 def read_history(path: pathlib.Path) -> list[dict[str, Any]]:

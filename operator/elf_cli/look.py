@@ -141,11 +141,9 @@ def trace(
         time.sleep(0.2)
         record = _ask(source, "/trace", query)
     if record is None:
-        what = (
-            f"home {home}: no round since the question"
-            if home is not None
-            else f"round {round}: is not known"
-        )
+        what = "no round is done yet" if round is None else f"round {round}: is not known"
+        if home is not None:
+            what = f"home {home}: no round since the question"
         _refuse(f"{job}: {what}", EXIT_NOTHING)
     if output:
         print(json.dumps(record, indent=2))

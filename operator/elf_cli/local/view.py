@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from types import TracebackType
@@ -79,7 +80,8 @@ class LiveView:
         lines = [Text(line, style="dim") for line in self._said]
         round_ = int(cluster.training().get("round", 0))
         bar = Padding(ProgressBar(total=self._spec.rounds, completed=round_, width=50), 0)  # ends the line
-        self._live.update(Group(Text(headline(cluster, self._spec)), bar, self._tree(cluster), *lines))
+        head = Text(headline(cluster, self._spec))
+        self._live.update(Group(head, bar, self._tree(cluster), _figures(cluster), *lines))
 
     def say(self, text: str) -> None:
         """See `View.say`."""
@@ -97,6 +99,15 @@ class LiveView:
             if homes:
                 branch.add(_home_dots(cluster, homes, self._spec.per_pod))
         return tree
+
+
+def _figures(cluster: LocalCluster) -> Table:
+    """The statistics of the last round, in a few words."""
+    table = Table.grid(padding=(0, 2))
+    for name, words in (cluster.training().get("statistics") or {}).items():
+        title = re.sub("([A-Z])", lambda found: " " + found[1].lower(), name)
+        table.add_row(Text(title, style="dim"), Text(words))
+    return table
 
 
 def headline(cluster: LocalCluster, spec: Spec) -> str:

@@ -237,7 +237,8 @@ class NpdcShell(Shell):
     def _trace_page(self, query: Query) -> Any:
         """Of a round that is remembered, or of a home from the next round on."""
         if "home" not in query:
-            wanted = _number(query, "round", int, self.chronicle.round)
+            newest = next(reversed(self.chronicle.history), {"round": 0})
+            wanted = _number(query, "round", int, newest["round"])
             return next((r for r in reversed(self.chronicle.history) if r["round"] == wanted), None)
         home = _number(query, "home", int, 0)
         if not 0 <= home < self._config.homes:

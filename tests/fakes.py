@@ -192,6 +192,13 @@ def carry_out(world: World, decided: Plan, calls: int | None = None) -> bool:
     return calls is None or calls >= len(work)
 
 
+def _waits(world: World) -> bool:
+    """Whether a slot has failed so often that its next pod has to wait."""
+    wiring = world.wiring()
+    slots = () if wiring is None else (wiring.npdc, *wiring.mdcs.values())
+    return any(not slot.uid and slot.not_before > world.now for slot in slots)
+
+
 def settle(world: World, passes: int = 12) -> None:
     """Plan and let everything thrive until nothing is written any more. Fails if that takes too long."""
     for _ in range(passes):
@@ -203,7 +210,9 @@ def settle(world: World, passes: int = 12) -> None:
         world.thrive()
         world.now += 1.0
         if quiet and world.status.get("training", {}) == said:
-            return
+            if not _waits(world):
+                return
+            world.now += decided.again_after or 1.0
     raise AssertionError(f"still writing: {world.writes[-8:]}")
 
 

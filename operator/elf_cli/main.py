@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from elf_cli import check, look, plot, run
+from elf_cli import check, look, planning, plot, run
 
 app = typer.Typer(
     name="elf",
@@ -21,6 +21,7 @@ def _root() -> None:
 
 
 app.command("run")(run.run)
+app.command("plan")(planning.show_plan)
 app.command("stats")(look.stats)
 app.command("homes")(look.homes)
 app.command("trace")(look.trace)

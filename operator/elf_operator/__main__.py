@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     defaults = Defaults(worker_image=args.worker_image, pull_policy=args.pull_policy)
     asyncio.run(
         kopf.operator(
-            registry=handlers.registry(defaults),
+            registry=handlers.registry(defaults, nodes=not namespaces),
             clusterwide=not namespaces,
             namespaces=namespaces,
             standalone=True,

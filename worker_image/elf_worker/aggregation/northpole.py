@@ -436,7 +436,7 @@ class NorthPole:
         assert round_ is not None
         if not product.statistics:
             return
-        state = product.from_wire(extra)
+        states = [product.from_wire(extra), product.from_wire(extra)]  # two owners, two states
         if homes := ids.from_wire(message.members).bit_count():
             size = round_.tally.total.size
             mean = ExactSum.from_bytes(size, total, message.bound).mean(message.weight)
@@ -450,9 +450,9 @@ class NorthPole:
                 gradient_norm=robust.norm(mean[:-1]),
                 bytes_up=memoryview(total).nbytes,
             )
-            state = product.combine(state, product.of_mdc(seen))
-        product.combine(round_.statistics, state)
-        product.combine(round_.statistics_by_mdc.setdefault(index, {}), state)
+            states = [product.combine(state, product.of_mdc(seen)) for state in states]
+        product.combine(round_.statistics, states[0])
+        product.combine(round_.statistics_by_mdc.setdefault(index, {}), states[1])
 
     def _reject(self, link: LinkId, message: Submit, reason: str, why: str) -> list[Effect]:
         self.refused[reason] = self.refused.get(reason, 0) + 1

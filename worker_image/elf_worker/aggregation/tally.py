@@ -33,6 +33,8 @@ class Intake:
 
     homes: int = MOST_HOMES
     """Of the whole job: ids from here on are nobody's."""
+    mdc: int = 0
+    """Index of this MDC."""
     precision: str = precision.FLOAT32
     clip_norm: float | None = None
     method: str = "mean"
@@ -232,7 +234,8 @@ class Tally:
 
     def _fail(self, home: int, reason: str, message: str) -> None:
         self.failed |= 1 << home
-        self._note(self._observed(home=home, round=self._round, failed=reason))
+        about = {"home": home, "round": self._round, "mdc": self._intake.mdc}
+        self._note(self._observed(**about, failed=reason))
         count_reasons(self.reasons, {reason: 1})
         self.sample = self.sample or f"home {home}: {message}"[:SAMPLE_CHARS]
 

@@ -42,7 +42,7 @@ class Chronicle:
     def note(self, log: RoundLog) -> None:
         """A round has been closed."""
         self.round, self.last, self.by_mdc = log.round, log.statistics, log.statistics_by_mdc
-        self._product.combine(self.total, log.statistics)
+        self._product.combine(self.total, self._product.copied(log.statistics))
 
     def write(
         self, log: RoundLog, loss: float | None, metrics: dict[str, float], npdc: dict[str, float]
@@ -134,7 +134,8 @@ class Chronicle:
         """How many homes had a loss in `low..high` in the last round, and who some of them are."""
         state = self.last.get(Loss.name)
         count, homes = state.between(low, high) if state is not None else (0, [])
-        return {"round": self.round, "count": count, "homes": homes[:NAMED_HOMES], "all": count == len(homes)}
+        named = homes[:NAMED_HOMES]
+        return {"round": self.round, "count": count, "homes": named, "all": count == len(named)}
 
     def to_bytes(self) -> bytes:
         """The totals, for a successor."""

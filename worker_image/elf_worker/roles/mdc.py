@@ -34,7 +34,7 @@ class MdcShell(Shell):
             uid=env.uid,
             address=f"{env.address}:{WIRE_PORT}",
         )
-        center = DataCenter(identity, env.npdc, _intake(env.job))
+        center = DataCenter(identity, env.npdc, _intake(env.job, env.index))
         super().__init__(center, env.address, env.job.silence_seconds, env.job.homes)
         self._center = center
         self._env = env
@@ -79,10 +79,11 @@ class MdcShell(Shell):
         raise NotImplementedError(effect)
 
 
-def _intake(job: JobConfig) -> Intake:
+def _intake(job: JobConfig, index: int) -> Intake:
     robust = job.aggregation != "mean"
     return Intake(
         homes=job.homes,
+        mdc=index,
         precision=job.precision,
         clip_norm=job.clip_norm,
         method=job.aggregation,
@@ -98,7 +99,7 @@ def _statistics(job: JobConfig) -> Product:
         return statistics.load(job.statistics)
     except statistics.StatisticError as error:
         _log.error("%s", error)
-        return statistics.load(())
+        return statistics.built_in()
 
 
 async def run(env: Environment) -> Stop:

@@ -21,7 +21,7 @@ from elf_worker.roles.chronicle import Chronicle
 from elf_worker.roles.environment import Environment
 from elf_worker.roles.shell import Shell
 from elf_worker.roles.window import BadQueryError, Query, Window
-from elf_worker.statistics.product import MAX_WATCHED
+from elf_worker.statistics.builtin import MAX_WATCHED
 
 if TYPE_CHECKING:
     from elf_worker.roles.trainer import Trainer
@@ -52,7 +52,7 @@ class NpdcShell(Shell):
             product = statistics.load(config.statistics)
         except statistics.StatisticError as error:
             self._bad_statistic = str(error)
-            product = statistics.load(())
+            product = statistics.built_in()
         self._product = product
         self.chronicle = Chronicle(product, env.history)
         self._asked_homes: deque[int] = deque(maxlen=MAX_WATCHED)
@@ -311,6 +311,7 @@ class NpdcShell(Shell):
         out: dict[str, Any] = {
             "phase": str(pole.phase),
             "incarnation": self._rules.epoch,
+            "heartbeat": int(self.now() / max(1.0, self._rules.silence / 2)),
             "round": pole.round,
             "metrics": {name: f"{value:.4f}" for name, value in sorted(metrics.items())},
             "exact": record.exact if record else True,
@@ -345,9 +346,12 @@ class NpdcShell(Shell):
 
 def _number(query: Query, name: str, kind: type[int] | type[float], default: float) -> Any:
     try:
-        return kind(query.get(name, default))
+        found = kind(query.get(name, default))
     except ValueError:
-        raise BadQueryError(f"{name}: is {query[name]!r}, a number is expected") from None
+        found = math.nan
+    if math.isnan(found):
+        raise BadQueryError(f"{name}: is {query[name]!r}, a number is expected")
+    return found
 
 
 async def run(env: Environment) -> Stop:

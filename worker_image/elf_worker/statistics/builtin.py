@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 from elf_worker.exact import ExactSum
 from elf_worker.statistics import distribution
@@ -11,7 +14,13 @@ from elf_worker.statistics.base import HomeObservation, MdcObservation, Statisti
 from elf_worker.statistics.distribution import Distribution
 
 MAX_CLASSES = 100
-MAX_REASONS = 16
+OTHER = "Other"
+REASONS = frozenset(
+    "TaskFailed Injected NonFinite OutOfRange WrongSize WrongType BadWeight GroupTooSmall Overflow".split()
+)
+"""Why homes fail; what a home makes up beyond is Other."""
+MAX_WATCHED = 16
+"""Homes whose paths are kept because somebody asks."""
 SAMPLE = 8
 """Ids kept of the homes in one bin of the loss."""
 
@@ -35,19 +44,18 @@ class Homes(Statistic):
 
     def of(self, observation: HomeObservation) -> Any:
         """One or the other."""
-        return [0, {observation.failed[:64]: 1}] if observation.failed else [1, {}]
+        if not observation.failed:
+            return [1, {}]
+        return [0, {observation.failed if observation.failed in REASONS else OTHER: 1}]
 
     def combine(self, a: Any, b: Any) -> Any:
         """Counts add up."""
         return [a[0] + b[0], _added(a[1], b[1])]
 
     def report(self, state: Any) -> Any:
-        """Reasons from the most frequent down; the rest of many as Other."""
+        """Reasons from the most frequent down."""
         ordered = sorted(state[1].items(), key=lambda item: (-item[1], item[0]))
-        failed = dict(ordered[:MAX_REASONS])
-        if rest := sum(count for _, count in ordered[MAX_REASONS:]):
-            failed["Other"] = failed.get("Other", 0) + rest
-        return {"served": state[0], "failed": failed}
+        return {"served": state[0], "failed": dict(ordered)}
 
     def metrics(self, state: Any) -> Metrics:
         """Gauges of the last round."""
@@ -107,7 +115,7 @@ class Loss(_OneNumber):
     """Loss per home; also answers which homes have a loss between two values."""
 
     samples = SAMPLE
-    max_bytes = 512 * 1024
+    max_bytes = 1 << 20
 
     def number(self, observation: HomeObservation) -> tuple[float, int]:
         """Mean loss of its examples, home."""
@@ -143,29 +151,39 @@ class MdcGradientNorm(_OneNumber):
 
 
 class Classes(Statistic):
-    """Examples of each class."""
+    """Examples of each class. Of more than a hundred classes, those with the smallest hashes are kept apart.
+
+    A class that is kept in the end was kept in every part of it, so its count is exact, in whatever order.
+    """
 
     def identity(self) -> Any:
         """{class: examples}."""
         return {}
 
     def of(self, observation: HomeObservation) -> Any:
-        """As the task tells; of many classes, numbers from 100 on are put together."""
-        out: dict[str, int] = {}
-        for name, count in observation.classes.items():
-            known = not (name.isdigit() and int(name) >= MAX_CLASSES)
-            _added(out, {name[:32] if known else "other": count})
-        return out
+        """As the task tells."""
+        return self._bounded({str(name)[:32]: int(count) for name, count in observation.classes.items()})
 
     def combine(self, a: Any, b: Any) -> Any:
         """Counts add up."""
-        return _added(a, b)
+        return self._bounded(_added(a, b))
 
     def report(self, state: Any) -> Any:
         """Examples and their shares, the most frequent classes first."""
         total = sum(state.values()) or 1
-        ordered = sorted(state.items(), key=lambda item: (-item[1], item[0]))[:MAX_CLASSES]
+        ordered = sorted(state.items(), key=lambda item: (-item[1], item[0]))
         return {name: {"examples": count, "share": count / total} for name, count in ordered}
+
+    def _bounded(self, state: dict[str, int]) -> dict[str, int]:
+        names = [name for name in state if name != OTHER]
+        if len(names) > MAX_CLASSES:
+            for name in sorted(names, key=_hash)[MAX_CLASSES:]:
+                state[OTHER] = state.get(OTHER, 0) + state.pop(name)
+        return state
+
+
+def _hash(name: str) -> bytes:
+    return hashlib.blake2b(name.encode(), digest_size=8).digest()
 
 
 class Bytes(Statistic):
@@ -213,7 +231,10 @@ class SlowestPath(Statistic):
     def combine(self, a: Any, b: Any) -> Any:
         """The slower of both."""
         slowest = max((path for path in (a[0], b[0]) if path is not None), default=None)
-        return [slowest, {**a[1], **b[1]}]
+        asked = a[1]
+        for home, path in b[1].items():
+            asked[home] = max(path, asked.get(home, path))
+        return [slowest, {home: asked[home] for home in sorted(asked)[:MAX_WATCHED]}]
 
     def report(self, state: Any) -> Any:
         """Paths by name of their steps."""
@@ -253,7 +274,8 @@ class ElementwiseVariance(Statistic):
         gradient = observation.gradient
         values, squares = ExactSum(gradient.size), ExactSum(gradient.size)
         try:
-            squares.add(gradient * gradient)
+            with np.errstate(over="ignore"):
+                squares.add(gradient * gradient)
             values.add(gradient)
         except ValueError:
             return [0, ExactSum(0), ExactSum(0), 1]

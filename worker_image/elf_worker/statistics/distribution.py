@@ -78,7 +78,7 @@ class Distribution:
 
 def one(value: float, label: int, samples: int = 0, salt: int = 0) -> Distribution:
     """A single observation. `samples` above 0 keeps ids for `between`, a different choice for each salt."""
-    value = struct.unpack("<f", struct.pack("<f", max(min(value, 3e38), -3e38)))[0]
+    value = struct.unpack("<f", struct.pack("<f", max(min(value, 3e38), -3e38)))[0] + 0.0  # no negative zero
     units = _units(value)
     key = _key(value)
     kept = {key: [(_hash(label, salt), label)]} if samples else {}

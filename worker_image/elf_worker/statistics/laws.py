@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 import math
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from elf_worker.statistics.base import HomeObservation, MdcObservation, Statistic
+from elf_worker.statistics.product import plain
 
 EXAMPLES = 100
+MANY = 2500
+GROWTH, GROWTH_BYTES = 1.1, 128
+"""How much larger a state may be after twice as many observations."""
 _SECONDS = st.floats(0, 1e6, allow_nan=False, width=32)
 _ELEMENT = st.floats(-1e3, 1e3, allow_nan=False, width=32)
 
@@ -71,7 +76,8 @@ def check(statistic: Statistic, examples: int = EXAMPLES) -> None:
     """Raises LawError for the first law that does not hold, or whatever the statistic itself raises."""
     lists = st.lists(observations(statistic), max_size=8)
 
-    @settings(max_examples=examples, deadline=None, database=None)
+    # Without shrinking: for a statistic that fails often, it takes minutes, and says little more.
+    @settings(max_examples=examples, deadline=None, database=None, phases=(Phase.generate,))
     @given(lists, lists, lists)
     def laws(one: list[Any], two: list[Any], three: list[Any]) -> None:
         def fresh() -> list[Any]:
@@ -115,30 +121,36 @@ def fold(statistic: Statistic, seen: list[Any]) -> Any:
 
 
 def _check_bound(statistic: Statistic) -> None:
-    """Many different observations must not make the state grow for ever."""
+    """Ever more homes that do the same few things must not make the state grow for ever."""
     state = statistic.identity()
-    vector = np.zeros(4, np.float32)
-    for i in range(5000):
-        vector[:] = math.sin(i) * 10.0 ** (i % 7 - 3)
-        common: dict[str, Any] = {"round": i % 50, "mdc": i % 20, "seconds": 1.001**i, "bytes_up": i}
-        if statistic.level == "mdc":
-            seen: Any = MdcObservation(
-                homes=1 + i, weight=1 + i, loss=float(i), gradient_norm=1.002**i, **common
-            )
-        else:
-            facts: dict[str, Any] = {
-                "batch_sizes": (1 + i % 512,),
-                "classes": {str(i % 10): 1},
-                "bytes_down": i,
-            }
-            seen = HomeObservation(home=i, weight=1 + i % 9, vector=vector.copy(), **common, **facts)
-        state = statistic.combine(state, statistic.of(seen))
-    size = len(statistic.to_wire(state))
-    if size > statistic.max_bytes:
+    sizes = {}
+    for count in range(1, 2 * MANY + 1):
+        state = statistic.combine(state, statistic.of(_example(statistic, count)))
+        if count in (MANY, 2 * MANY):
+            sizes[count] = len(statistic.to_wire(state))
+    if sizes[2 * MANY] > statistic.max_bytes:
         raise LawError(
-            f"after 5000 observations the wire form has {size} bytes, max_bytes is {statistic.max_bytes}: "
-            "keep less, or say how much it may be"
+            f"after {2 * MANY} observations the wire form has {sizes[2 * MANY]} bytes, "
+            f"max_bytes is {statistic.max_bytes}: keep less, or say how much it may be"
         )
+    if sizes[2 * MANY] > GROWTH * sizes[MANY] + GROWTH_BYTES:
+        raise LawError(
+            f"it grows with the number of observations: {sizes[MANY]} bytes on the wire after {MANY}, "
+            f"{sizes[2 * MANY]} after {2 * MANY}; keep a sample, or counts"
+        )
+
+
+def _example(statistic: Statistic, count: int) -> Any:
+    """An observation of its own home, but one of a few hundred as to what it did."""
+    kind = count % 300
+    common: dict[str, Any] = {"round": count % 50, "mdc": count % 20, "seconds": 1.01**kind, "bytes_up": kind}
+    if statistic.level == "mdc":
+        return MdcObservation(
+            homes=1 + kind, weight=1 + kind, loss=float(kind), gradient_norm=1.0 + kind, **common
+        )
+    vector = np.full(4, math.sin(kind) * 10.0 ** (kind % 7 - 3), np.float32)
+    facts: dict[str, Any] = {"batch_sizes": (1 + kind,), "classes": {str(kind % 10): 1}, "bytes_down": kind}
+    return HomeObservation(home=count, weight=1 + kind % 9, vector=vector, **common, **facts)
 
 
 def _combined(statistic: Statistic, a: Any, b: Any) -> Any:
@@ -156,4 +168,7 @@ def _same(statistic: Statistic, law: str, one: Any, other: Any) -> None:
 
 
 def _shown(statistic: Statistic, state: Any) -> str:
-    return repr(statistic.report(state))
+    try:
+        return json.dumps(plain(statistic.report(state)), sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise LawError(f"report() gives what JSON cannot hold: {error}") from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.metadata
+import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -11,12 +13,11 @@ from typing import Any
 import msgspec
 
 from elf_worker.statistics.base import HomeObservation, MdcObservation, Statistic
-from elf_worker.statistics.builtin import BUILT_IN, SlowestPath
+from elf_worker.statistics.builtin import BUILT_IN, MAX_WATCHED, SlowestPath
 
 _log = logging.getLogger(__name__)
 ENTRY_POINTS = "elf.statistics"
 """Group of Python entry points whose statistics every job of an image has."""
-MAX_WATCHED = 16
 
 State = dict[str, Any]
 """Name of a statistic → its state. Those without observations may be absent."""
@@ -62,28 +63,31 @@ class Product:
         return self._collect(chosen, lambda s: s.of(observation))
 
     def combine(self, a: State, b: State) -> State:
-        """Both together, in `a`; `b` stays as it is."""
+        """Both together, in `a`. What `b` holds belongs to `a` from then on."""
         for name, state in b.items():
             statistic = self.statistics.get(name)
             if statistic is None:
                 continue
             try:
-                # States that are combined later must not be shared with `b`: an identity is fresh.
                 known = a[name] if name in a else statistic.identity()
                 a[name] = statistic.combine(known, state)
             except Exception as error:
                 self._failed(name, error)
         return a
 
+    def copied(self, state: State) -> State:
+        """The same once more, sharing nothing."""
+        return {name: copy.deepcopy(inner) for name, inner in state.items()}
+
     def report(self, state: State) -> dict[str, Any]:
         """For people: name → plain data."""
         chosen = (self.statistics[name] for name in self.statistics if name in state)
-        return self._collect(chosen, lambda s: s.report(state[s.name]))
+        return self._collect(chosen, lambda s: plain(s.report(state[s.name])))
 
     def metrics(self, state: State) -> list[tuple[str, Mapping[str, str], float]]:
         """(metric name, labels, value)."""
         chosen = (self.statistics[name] for name in self.statistics if name in state)
-        found = self._collect(chosen, lambda s: list(s.metrics(state[s.name])))
+        found = self._collect(chosen, lambda s: _rows(s.metrics(state[s.name])))
         return [
             (name + suffix, labels, value) for name, rows in found.items() for suffix, labels, value in rows
         ]
@@ -134,7 +138,7 @@ def load(paths: Sequence[str]) -> Product:
     Raises StatisticError for a path that is none, or two statistics of one name.
     """
     made: list[Statistic] = [kind() for kind in BUILT_IN]
-    made += [_instance(f"entry point {p.name}", p.load) for p in _entry_points()]
+    made += [_instance(f"entry point {p.name} of {ENTRY_POINTS}", p.load) for p in _entry_points()]
     for index, path in enumerate(paths):
         made.append(_instance(f"spec.statistics[{index}]", lambda path=path: find(path)))  # type: ignore[misc]
     seen: set[str] = set()
@@ -143,6 +147,23 @@ def load(paths: Sequence[str]) -> Product:
             raise StatisticError(f"spec.statistics: two statistics are named {statistic.name!r}")
         seen.add(statistic.name)
     return Product(made)
+
+
+def built_in() -> Product:
+    """The built-in statistics alone: what is left where the others cannot be had."""
+    return Product(kind() for kind in BUILT_IN)
+
+
+def plain(report: Any) -> Any:
+    """A report as JSON has it. Raises TypeError or ValueError for one that JSON cannot hold."""
+    return json.loads(json.dumps(report, allow_nan=False))
+
+
+def _rows(metrics: Iterable[Any]) -> list[tuple[str, dict[str, str], float]]:
+    return [
+        (str(suffix), {str(key): str(value) for key, value in labels.items()}, float(number))
+        for suffix, labels, number in metrics
+    ]
 
 
 def find(path: str) -> type[Statistic]:
@@ -172,5 +193,6 @@ def _instance(where: str, find_class: Callable[[], Any]) -> Statistic:
         made = find_class()()
     except Exception as error:
         raise StatisticError(f"{where}: {error}") from error
-    assert isinstance(made, Statistic)
+    if not isinstance(made, Statistic):
+        raise StatisticError(f"{where}: {type(made).__name__} is no elf_worker.statistics.Statistic")
     return made

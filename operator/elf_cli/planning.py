@@ -1,0 +1,130 @@
+"""`elf plan FILE|JOB`: what the operator would do now, and why, without doing it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pathlib
+import sys
+import time
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from elf_cli.files import FileError, read_job
+from elf_operator.builders import Defaults
+from elf_operator.observation import Observation
+from elf_operator.planner import plan
+from elf_operator.plans import Plan
+from elf_operator.rebalance import rebalance_units
+from elf_operator.spec import parse_job
+from elf_worker.contract import WIRING_KEY, Wiring, format_ids
+
+
+def show_plan(
+    job: Annotated[
+        str, typer.Argument(help="YAML file of a job that does not run yet, or name of a job on the cluster.")
+    ],
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace of the job.")] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="json for JSON.")] = None,
+) -> None:
+    """What the operator would do now, and why, without doing it.
+
+    Exit status: 0 also when there is much to do; 1 there is no such job; 2 the job is wrong.
+    """
+    if output not in (None, "json"):
+        _refuse(f"--output: is {output!r}, json is expected", 2)
+    seen = _of_file(job) if pathlib.Path(job).is_file() or job == "-" else _of_job(job, namespace, context)
+    if seen.job.spec is None:
+        _refuse(f"{job}: {'; '.join(seen.job.errors)}", 2)
+    decided = plan(seen, time.time(), Defaults())
+    if output:
+        print(json.dumps(_as_data(decided), indent=2))
+    else:
+        _print(seen, decided)
+
+
+def _of_file(path: str) -> Observation:
+    try:
+        return Observation(job=parse_job(read_job(path)))
+    except FileError as error:
+        _refuse(str(error), 2)
+
+
+def _of_job(name: str, namespace: str | None, context: str | None) -> Observation:
+    from elf_operator import kube
+    from elf_operator.watchmen import Nodes, Pulse
+
+    async def look() -> Observation | None:
+        async with kube.connect(context) as api:
+            cluster = kube.KubeCluster(api, Pulse(time.monotonic), Nodes(time.monotonic))
+            where = namespace or await kube.current_namespace(context)
+            return await cluster.observe(where, name)
+
+    try:
+        seen = asyncio.run(look())
+    except Exception as error:  # whatever the client and its transport raise
+        _refuse(f"{name}: is no file, and the cluster does not answer: {error}".splitlines()[0], 1)
+    if seen is None:
+        _refuse(f"{name}: there is no such file, and no ElfTrainingJob of this name", 1)
+    return seen
+
+
+def _as_data(decided: Plan) -> dict[str, Any]:
+    return {
+        "delete": [{"pod": d.name, "reason": d.reason} for d in decided.delete],
+        "create": [{"pod": c.manifest["metadata"]["name"], "reason": c.reason} for c in decided.create],
+        "apply": [f"{m['kind']}/{m['metadata']['name']}" for m in decided.apply],
+        "remove": [f"{kind}/{name}" for kind, name in decided.remove],
+        "assignment": {str(i): format_ids(homes) for i, homes in sorted(_assignment(decided).items())},
+        "events": [{"type": e.type, "reason": e.reason, "message": e.message} for e in decided.events],
+        "state": decided.status["state"],
+        "lookAgainAfterSeconds": decided.again_after,
+    }
+
+
+def _assignment(decided: Plan) -> dict[int, frozenset[int]]:
+    """Homes of each MDC as the plan would wire them; nothing if it leaves the wiring alone."""
+    for manifest in decided.apply:
+        if manifest["kind"] == "ConfigMap":
+            wiring = Wiring.from_json(manifest["data"][WIRING_KEY])
+            return {index: slot.homes for index, slot in wiring.mdcs.items()}
+    return {}
+
+
+def _print(seen: Observation, decided: Plan) -> None:
+    console = Console(highlight=False)
+    before = {i: slot.homes for i, slot in seen.wiring.mdcs.items()} if seen.wiring else {}
+    table = Table(title=f"{seen.job.name}: would be {decided.status['state']}")
+    for column in ("", "what", "why"):
+        table.add_column(column, overflow="fold")
+    for delete in decided.delete:
+        table.add_row("delete", delete.name, delete.reason)
+    for create in decided.create:
+        table.add_row("create", create.manifest["metadata"]["name"], create.reason)
+    for manifest in decided.apply:
+        table.add_row("apply", f"{manifest['kind']} {manifest['metadata']['name']}", "")
+    for index, homes in sorted(_assignment(decided).items()):
+        came = homes - before.get(index, frozenset())
+        table.add_row("wire", f"mdc {index}: homes {format_ids(homes) or 'none'}", f"{len(came)} of them new")
+    for kind, name in decided.remove:
+        table.add_row("remove", f"{kind} {name}", "")
+    for event in decided.events:
+        table.add_row("event", event.reason, event.message)
+    if decided.idle:
+        console.print(f"{seen.job.name}: nothing to do; {decided.status['state']}")
+    else:
+        console.print(table)
+    if seen.job.spec is not None and decided.status["state"] in ("Pending", "Running", "Degraded"):
+        spec = seen.job.spec
+        final = rebalance_units(_assignment(decided) or before, range(spec.mdcs), spec.units)
+        parts = [f"mdc {index}: homes {format_ids(homes)}" for index, homes in sorted(final.items())]
+        console.print("once every MDC serves: " + "; ".join(parts))
+
+
+def _refuse(message: str, status: int) -> NoReturn:
+    print(f"elf: {message}", file=sys.stderr)
+    sys.exit(status)

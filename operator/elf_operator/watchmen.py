@@ -1,0 +1,72 @@
+"""What the operator remembers between looks, because no single look can tell it: silences, and lost nodes.
+
+Nothing of it outlives the operator: a new one starts to listen anew, and only waits a little longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+NODE_GRACE_SECONDS = 5.0
+"""How long a node must be not ready: after an outage of the API server all of them are, for a moment."""
+Clock = Callable[[], float]
+
+
+class Pulse:
+    """When each job's NPDC was last heard of: its progress holds a heartbeat that changes while it lives."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._heard: dict[str, tuple[Any, float]] = {}
+
+    def note(self, uid: str, training: Mapping[str, Any]) -> float:
+        """Seconds since this heartbeat was seen first; 0 for a job without one."""
+        beat = (training.get("heartbeat"), training.get("incarnation"), training.get("round"))
+        if beat[0] is None:
+            self._heard.pop(uid, None)
+            return 0.0
+        known, since = self._heard.get(uid, (None, 0.0))
+        if beat != known:
+            since = self._clock()
+            self._heard[uid] = (beat, since)
+        return self._clock() - since
+
+    def forget(self, uid: str) -> None:
+        """The job is gone."""
+        self._heard.pop(uid, None)
+
+    def listen_anew(self) -> None:
+        """The API server did not answer: who could not be heard is not to blame."""
+        self._heard.clear()
+
+
+class Nodes:
+    """Which nodes are lost."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since: dict[str, float] = {}
+        """Node → when it was first seen not ready, or gone."""
+        self._ready: set[str] = set()
+
+    def note(self, event: str | None, body: Mapping[str, Any]) -> bool:
+        """An event of a node; whether it has changed sides."""
+        name = str(body["metadata"]["name"])
+        conditions = (body.get("status") or {}).get("conditions") or ()
+        well = event != "DELETED" and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+        if well:
+            changed = self._since.pop(name, None) is not None
+            self._ready.add(name)
+            return changed
+        self._ready.discard(name)
+        changed = name not in self._since
+        self._since.setdefault(name, self._clock())
+        return changed
+
+    def lost(self) -> frozenset[str]:
+        """Nodes that are not ready for long enough. None while no node is ready: then it is not the nodes."""
+        if not self._ready:
+            return frozenset()
+        now = self._clock()
+        return frozenset(name for name, since in self._since.items() if now - since >= NODE_GRACE_SECONDS)

@@ -1,0 +1,84 @@
+"""What the operator remembers between looks: silences, and lost nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from elf_operator.watchmen import NODE_GRACE_SECONDS, Nodes, Pulse
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def beat(count: int, **more: Any) -> dict[str, Any]:
+    return {"heartbeat": count, "incarnation": 0, "round": 3, **more}
+
+
+def test_silence_begins_with_the_first_look_and_ends_with_any_change(clock: Clock) -> None:
+    pulse = Pulse(clock)
+    assert pulse.note("job", beat(1)) == 0.0
+    clock.now += 4
+    assert pulse.note("job", beat(1)) == 4.0
+    assert pulse.note("other", beat(1)) == 0.0
+    for changed in (beat(2), beat(2, round=4), beat(2, round=4, incarnation=1)):
+        clock.now += 4
+        assert pulse.note("job", changed) == 0.0
+
+
+def test_a_job_without_a_heartbeat_is_not_silent(clock: Clock) -> None:
+    pulse = Pulse(clock)
+    pulse.note("job", beat(1))
+    clock.now += 9
+    assert pulse.note("job", {}) == 0.0
+    assert pulse.note("job", beat(1)) == 0.0, "heard anew"
+
+
+@pytest.mark.parametrize("how", ["forget", "listen_anew"])
+def test_after_an_outage_or_a_new_job_the_silence_begins_anew(clock: Clock, how: str) -> None:
+    pulse = Pulse(clock)
+    pulse.note("job", beat(1))
+    clock.now += 9
+    pulse.forget("job") if how == "forget" else pulse.listen_anew()
+    assert pulse.note("job", beat(1)) == 0.0
+
+
+def node(name: str, ready: str) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", "status": ready}]}}
+
+
+@pytest.mark.parametrize(
+    ("event", "ready"), [("MODIFIED", "False"), ("MODIFIED", "Unknown"), ("DELETED", "True")]
+)
+def test_a_node_is_lost_when_it_is_not_ready_for_long_enough(clock: Clock, event: str, ready: str) -> None:
+    nodes = Nodes(clock)
+    assert not nodes.note(None, node("a", "True")), "nothing has changed"
+    nodes.note(None, node("b", "True"))
+    assert nodes.note(event, node("b", ready))
+    assert not nodes.note(event, node("b", ready)), "said once more"
+    assert nodes.lost() == frozenset()
+    clock.now += NODE_GRACE_SECONDS
+    assert nodes.lost() == {"b"}
+    assert nodes.note("MODIFIED", node("b", "True"))
+    assert nodes.lost() == frozenset()
+
+
+def test_without_a_node_that_is_ready_none_is_lost(clock: Clock) -> None:
+    nodes = Nodes(clock)
+    for name in "ab":
+        nodes.note(None, node(name, "True"))
+        nodes.note("MODIFIED", node(name, "Unknown"))
+    clock.now += 60
+    assert nodes.lost() == frozenset()
+    nodes.note("MODIFIED", node("a", "True"))
+    assert nodes.lost() == {"b"}

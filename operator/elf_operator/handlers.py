@@ -16,6 +16,7 @@ import kopf
 from elf_operator import kube, names
 from elf_operator.builders import Defaults
 from elf_operator.reconcile import Cluster, reconcile
+from elf_operator.running import HEARTBEAT_SLACK_SECONDS
 from elf_operator.watchmen import NODE_GRACE_SECONDS, Nodes, Pulse
 from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION
 
@@ -46,6 +47,7 @@ class Queue:
         self._wakes: dict[Key, asyncio.Event] = {}
         self._workers: dict[Key, asyncio.Task[None]] = {}
         self._marks: dict[Key, Any] = {}
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
 
     def wake_if_new(self, key: Key, mark: Any) -> None:
         """Look at this job soon, unless this mark was the last one seen of it.
@@ -64,6 +66,12 @@ class Queue:
             self._workers[key] = asyncio.get_running_loop().create_task(self._work(key))
         self._wakes[key].set()
 
+    def wake_unless(self, key: Key, seconds: float) -> None:
+        """Look at this job when so much time has passed since this was said last."""
+        if timer := self._timers.pop(key, None):
+            timer.cancel()
+        self._timers[key] = asyncio.get_running_loop().call_later(seconds, self.wake, key)
+
     def wake_all(self) -> None:
         """Look at every job soon."""
         for wake in self._wakes.values():
@@ -73,11 +81,15 @@ class Queue:
         """The job is gone; its objects go by their owner references."""
         if worker := self._workers.pop(key, None):
             worker.cancel()
+        if timer := self._timers.pop(key, None):
+            timer.cancel()
         self._wakes.pop(key, None)
         self._marks.pop(key, None)
 
     async def close(self) -> None:
         """Stop all workers."""
+        for timer in self._timers.values():
+            timer.cancel()
         workers = list(self._workers.values())
         for worker in workers:
             worker.cancel()
@@ -147,6 +159,9 @@ def registry(defaults: Defaults, nodes: bool = True) -> kopf.OperatorRegistry:
             memo.pulse.forget(uid)
         else:
             memo.pulse.note(uid, body.status.get("training") or {})
+            policy = body.spec.get("failurePolicy") or {}
+            patience = policy.get("mdcTimeoutSeconds", 5) + HEARTBEAT_SLACK_SECONDS
+            memo.queue.wake_unless(key, patience + 0.1)
             memo.queue.wake_if_new(key, mark_of(body))
 
     @kopf.on.event("v1", "pods", labels={names.LABEL_JOB: kopf.PRESENT}, registry=made)

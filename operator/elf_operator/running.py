@@ -58,7 +58,7 @@ class Running:
     def __init__(self, seen: Observation, spec: Spec, now: float, defaults: Defaults) -> None:
         self.seen, self.spec, self.now, self.defaults = seen, spec, now, defaults
         unheard = {str(u["uid"]) for u in seen.training.get("unreachable") or ()}
-        heard = set()
+        heard: set[str] = set()
         if seen.wiring is not None and self._npdc_has_spoken(seen.wiring):
             patience = spec.mdc_timeout_seconds + HEARTBEAT_SLACK_SECONDS
             (unheard if seen.npdc_silence >= patience else heard).add(seen.wiring.npdc.uid)
@@ -141,14 +141,14 @@ class Running:
         if pod is not None and not pod.deleting:
             self.delete.append(Delete(pod.name, pod.uid, verdict.message))
         self.history.append(Replacement(name, verdict.reason, verdict.message, self.now))
-        successor = self._successor(slot, pod)
+        successor = self._successor(slot, verdict, pod)
         said = f"{verdict.message}; replaced by {names.pod(job, role, index, successor.incarnation)}"
         if (wait := successor.not_before - self.now) > 0:
             said += f" in {wait:.0f} s: it is failure {successor.failures} in a row"
         self.events.append(Event("Warning", verdict.reason, said))
         return self._launch(role, index, successor, verdict.message)
 
-    def _successor(self, slot: Slot, pod: Pod | None) -> Slot:
+    def _successor(self, slot: Slot, verdict: Verdict, pod: Pod | None) -> Slot:
         """The slot for the next incarnation; after several short lives in a row it has to wait."""
         stable = pod is not None and self.now - pod.created >= STABLE_SECONDS
         failures = 1 if stable else slot.failures + 1
@@ -156,7 +156,9 @@ class Running:
         wait = min(LONGEST_BACKOFF_SECONDS, 2.0**excess) if excess > 0 else 0.0
         nodes = slot.nodes if not stable else ()
         if pod is not None and pod.node:
-            nodes = (*nodes, pod.node)[-REMEMBERED_NODES:]
+            # A node from which nothing is heard may be gone: once is enough, before Kubernetes knows.
+            times = 2 if verdict.reason in (verdicts.UNREACHABLE, verdicts.NODE_LOST) else 1
+            nodes = (*nodes, *[pod.node] * times)[-REMEMBERED_NODES:]
         return replace(
             slot,
             incarnation=slot.incarnation + 1,
@@ -299,7 +301,7 @@ class Running:
     def _again(self, npdc: Place, mdcs: list[Place]) -> float | None:
         """When time alone will change the plan.
 
-        An MDC's first start takes too long, a slot has waited long enough, the NPDC says nothing.
+        An MDC's first start takes too long, a pod does not get ready, a slot has waited long enough.
         """
         waits = [place.slot.not_before - self.now for place in (npdc, *mdcs) if place.pod is None]
         for place in (npdc, *mdcs):
@@ -308,8 +310,6 @@ class Running:
                 waits.append(max(created, changed) + verdicts.NOT_READY_SECONDS - self.now)
                 if place.role is Role.MDC:
                     waits.append(created + FIRST_START_SECONDS - self.now)
-        if npdc.pod is not None and self.seen.training.get("heartbeat"):
-            waits.append(self.spec.mdc_timeout_seconds + HEARTBEAT_SLACK_SECONDS - self.seen.npdc_silence)
         return min((max(1.0, wait) for wait in waits if wait > 0), default=None)
 
     def _exhausted(self, spent: int) -> Plan:

@@ -15,6 +15,8 @@ PULL_REASONS = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 )
 CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+UNREACHABLE = "Unreachable"
+NODE_LOST = "NodeLost"
 NOT_READY_SECONDS = 300.0
 SIGNALLED = 128
 """Exit codes above this are 128 plus the number of a signal."""
@@ -87,7 +89,7 @@ def _left(pod: Pod, _: Surroundings) -> Verdict | None:
 def _node_lost(pod: Pod, around: Surroundings) -> Verdict | None:
     if pod.node not in around.lost_nodes:
         return None
-    return Verdict("NodeLost", f"{pod.name}: node {pod.node} is not ready, or gone", True)
+    return Verdict(NODE_LOST, f"{pod.name}: node {pod.node} is not ready, or gone", True)
 
 
 def _not_ready(pod: Pod, around: Surroundings) -> Verdict | None:
@@ -126,7 +128,7 @@ def _unreachable(pod: Pod, around: Surroundings) -> Verdict | None:
     # Ready or not: on a node that is gone, Kubernetes takes readiness away long before the pod.
     if pod.uid not in around.unreachable or pod.phase != "Running":
         return None
-    return Verdict("Unreachable", f"{pod.name} runs, but nothing is heard from it", True)
+    return Verdict(UNREACHABLE, f"{pod.name} runs, but nothing is heard from it", True)
 
 
 CHECKS: tuple[Check, ...] = (

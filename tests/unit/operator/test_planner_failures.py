@@ -83,6 +83,12 @@ def test_a_slot_avoids_a_node_on_which_it_has_failed_twice(
         assert term == {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": avoided}
 
 
+def test_one_silence_is_enough_to_avoid_a_node() -> None:
+    seen = with_pod(settled({"unreachable": [{"uid": f"uid-{MDC}"}]}), MDC, node="node-a")
+    (create,) = decide(seen).create
+    assert "node-a" in str(create.manifest["spec"]["affinity"])
+
+
 def test_pods_on_a_lost_node_are_replaced_and_homes_are_made_free_by_force() -> None:
     seen = settled()
     for name in (MDC, NPDC, "sleigh-home-2"):
@@ -118,5 +124,3 @@ def test_an_npdc_that_has_fallen_silent_is_replaced(
     if replaced:
         assert decided.events[0].reason == "Unreachable"
         assert wired(decided).npdc == Slot(1, "", frozenset(), 1, 1, 0.0, wired(decided).npdc.nodes)
-    elif not training:
-        assert decided.again_after == pytest.approx(1.0), "soon enough to notice"

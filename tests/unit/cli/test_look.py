@@ -46,7 +46,9 @@ def run(tmp_path: pathlib.Path) -> str:
         )
         chronicle.note(log)
         chronicle.write(log, 0.4, {"f1": 0.5} if round_ == 2 else {}, {"stepping": 0.01})
-    chronicle.save()
+    unsaved = chronicle.unsaved()
+    assert unsaved is not None
+    unsaved.store()
     return str(tmp_path)
 
 

@@ -180,6 +180,13 @@ def test_the_totals_travel_with_the_state_copy(product: Product) -> None:
     assert successor.report()["total"] == chronicle.report()["total"]
 
 
+def save(chronicle: Chronicle) -> None:
+    """As the NPDC does it."""
+    unsaved = chronicle.unsaved()
+    assert unsaved is not None
+    unsaved.store()
+
+
 # -- one record a round ---------------------------------------------------------------------------------
 
 
@@ -190,6 +197,7 @@ def test_a_line_of_history_per_round(product: Product, tmp_path: Path) -> None:
         log = closed(product, round_, losses)
         chronicle.note(log)
         chronicle.write(log, 0.5, {}, {"stepping": 0.01})
+        save(chronicle)
         lines = (folder / HISTORY_FILE).read_text().splitlines()
         assert [json.loads(line) for line in lines] == list(chronicle.history)
         assert len(lines) == round_, "readable while the job runs"
@@ -230,15 +238,25 @@ def test_without_a_folder_the_last_rounds_are_remembered(product: Product) -> No
 def test_history_survives_a_successor_in_the_same_folder(product: Product, tmp_path: Path) -> None:
     log = closed(product, 1, FIRST)
     for _ in range(2):
-        Chronicle(product, str(tmp_path)).write(log, None, {}, {})
+        chronicle = Chronicle(product, str(tmp_path))
+        chronicle.write(log, None, {}, {})
+        save(chronicle)
     rounds = [json.loads(line)["round"] for line in (tmp_path / HISTORY_FILE).read_text().splitlines()]
     assert rounds == [1, 1]
+
+
+def test_a_folder_that_cannot_be_written_stops_nothing(product: Product, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file where the folder should be")
+    chronicle = Chronicle(product, str(tmp_path / "taken"))
+    chronicle.write(closed(product, 1, FIRST), None, {}, {})
+    save(chronicle)
+    assert len(chronicle.history) == 1
 
 
 def test_what_is_saved_answers_like_the_one_that_saved_it(product: Product, tmp_path: Path) -> None:
     chronicle = Chronicle(product, str(tmp_path))
     chronicle.note(closed(product, 1, FIRST))
-    chronicle.save()
+    save(chronicle)
     report, found = Chronicle.saved(tmp_path)
     assert report == json.loads(json.dumps(chronicle.report()))
     assert found.homes_between(0.9, 3) == chronicle.homes_between(0.9, 3)
@@ -286,7 +304,7 @@ def test_a_report_that_json_does_not_know_stops_nothing(shown: Any, tmp_path: Pa
     chronicle = Chronicle(product, str(tmp_path))
     chronicle.note(closed(product, 1, FIRST))
     assert "loss" in chronicle.summary()
-    chronicle.save()
+    save(chronicle)
     assert "loss" in json.loads(json.dumps(chronicle.report()))["lastRound"]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import pathlib
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
 from elf_worker.aggregation.northpole import RoundLog
@@ -15,6 +17,7 @@ from elf_worker.statistics import Product
 from elf_worker.statistics.builtin import Loss
 from elf_worker.statistics.product import State
 
+_log = logging.getLogger(__name__)
 REMEMBERED = 1000
 """Records of rounds kept in memory; the file, where there is one, has all."""
 HISTORY_FILE = "history.jsonl"
@@ -22,6 +25,25 @@ STATISTICS_FILE = "statistics.json"
 WINDOW_FILE = "window.url"
 """Holds the address of the running NPDC's window."""
 NAMED_HOMES = 100
+
+
+@dataclass(frozen=True)
+class Unsaved:
+    """What is to be written to a chronicle's folder. Made on the event loop, stored in a thread."""
+
+    directory: pathlib.Path
+    lines: str
+    statistics: bytes
+
+    def store(self) -> None:
+        """Write it. A disk that is full or slow stops no training: what cannot be written is lost."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with (self.directory / HISTORY_FILE).open("a") as file:
+                file.write(self.lines)
+            files.write_atomically(self.directory / STATISTICS_FILE, self.statistics, durable=False)
+        except OSError as error:
+            _log.warning("history and statistics cannot be written: %s", error)
 
 
 class Chronicle:
@@ -38,6 +60,7 @@ class Chronicle:
         """The last round, each MDC for itself."""
         self.round = 0
         self.history: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
+        self._unwritten: list[str] = []
 
     def note(self, log: RoundLog) -> None:
         """A round has been closed."""
@@ -68,18 +91,16 @@ class Chronicle:
             record["metrics"] = metrics
         self.history.append(record)
         if self._directory is not None:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            with (self._directory / HISTORY_FILE).open("a") as file:
-                file.write(json.dumps(record) + "\n")
+            self._unwritten.append(json.dumps(record) + "\n")
 
-    def save(self) -> None:
-        """To the folder, if there is one: what `report` says, and what `homes_between` needs."""
+    def unsaved(self) -> Unsaved | None:
+        """What the folder lacks: new records, what `report` says, and what `homes_between` needs."""
         if self._directory is None:
-            return
+            return None
         last = base64.b64encode(self._product.to_wire(self.last)).decode()
-        data = {"report": self.report(), "last": last}
-        self._directory.mkdir(parents=True, exist_ok=True)
-        files.write_atomically(self._directory / STATISTICS_FILE, json.dumps(data).encode())
+        data = json.dumps({"report": self.report(), "last": last})
+        lines, self._unwritten = self._unwritten, []
+        return Unsaved(self._directory, "".join(lines), data.encode())
 
     @classmethod
     def saved(cls, directory: pathlib.Path) -> tuple[dict[str, Any], Chronicle]:

@@ -83,7 +83,7 @@ class NpdcShell(Shell):
         publisher.cancel()
         window.close()
         await asyncio.to_thread(self._tracer.close)
-        await self._in_thread(self.chronicle.save)
+        await self._save()
         if stop.outcome != "Fenced":
             await self._say_last_word()
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -294,6 +294,11 @@ class NpdcShell(Shell):
                 except boards.BoardError:
                     await asyncio.sleep(self._board.interval)
 
+    async def _save(self) -> None:
+        """The chronicle to its folder, beside the event loop: disks may be slow."""
+        if (unsaved := self.chronicle.unsaved()) is not None:
+            await asyncio.to_thread(unsaved.store)
+
     async def _publish(self) -> None:
         if self.pole.phase in (Phase.STARTING, Phase.RECOVERING):
             return  # what the predecessor said is still the newest there is
@@ -301,7 +306,7 @@ class NpdcShell(Shell):
         if progress != self._published:
             await self._board.publish(progress)
             self._published = progress
-            self.chronicle.save()
+            await self._save()
 
     def progress(self) -> dict[str, Any]:
         """`status.training`: small, whatever the number of homes."""

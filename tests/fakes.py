@@ -193,13 +193,16 @@ def carry_out(world: World, decided: Plan, calls: int | None = None) -> bool:
 
 
 def _waits(world: World) -> bool:
-    """Whether a slot has failed so often that its next pod has to wait."""
-    wiring = world.wiring()
-    slots = () if wiring is None else (wiring.npdc, *wiring.mdcs.values())
-    return any(not slot.uid and slot.not_before > world.now for slot in slots)
+    """Whether a slot that is wanted has failed so often that its next pod has yet to come."""
+    wiring, spec = world.wiring(), world.body["spec"]
+    if wiring is None or spec.get("suspend"):
+        return False
+    wanted = spec["miniDataCenters"]["replicas"]
+    slots = (wiring.npdc, *(slot for index, slot in wiring.mdcs.items() if index < wanted))
+    return any(not slot.uid and slot.not_before > 0 for slot in slots)
 
 
-def settle(world: World, passes: int = 12) -> None:
+def settle(world: World, passes: int = 40) -> None:
     """Plan and let everything thrive until nothing is written any more. Fails if that takes too long."""
     for _ in range(passes):
         before = len(world.writes)
@@ -208,11 +211,9 @@ def settle(world: World, passes: int = 12) -> None:
         quiet = len(world.writes) == before and not any(p.deleting for p in world.pods.values())
         said = dict(world.status.get("training", {}))
         world.thrive()
-        world.now += 1.0
-        if quiet and world.status.get("training", {}) == said:
-            if not _waits(world):
-                return
-            world.now += decided.again_after or 1.0
+        if quiet and world.status.get("training", {}) == said and not _waits(world):
+            return
+        world.now += max(1.0, decided.again_after or 0.0) if quiet else 1.0
     raise AssertionError(f"still writing: {world.writes[-8:]}")
 
 

@@ -158,11 +158,11 @@ def registry(defaults: Defaults, nodes: bool = True) -> kopf.OperatorRegistry:
             memo.queue.forget(key)
             memo.pulse.forget(uid)
         else:
+            memo.queue.wake_if_new(key, mark_of(body))
             memo.pulse.note(uid, body.status.get("training") or {})
             policy = body.spec.get("failurePolicy") or {}
             patience = policy.get("mdcTimeoutSeconds", 5) + HEARTBEAT_SLACK_SECONDS
             memo.queue.wake_unless(key, patience + 0.1)
-            memo.queue.wake_if_new(key, mark_of(body))
 
     @kopf.on.event("v1", "pods", labels={names.LABEL_JOB: kopf.PRESENT}, registry=made)
     async def pod_changed(namespace: str | None, labels: Mapping[str, str], memo: Any, **_: Any) -> None:

@@ -209,9 +209,10 @@ def settle(world: World, passes: int = 40) -> None:
         decided = plan(world.observe(), world.now, DEFAULTS)
         carry_out(world, decided)
         quiet = len(world.writes) == before and not any(p.deleting for p in world.pods.values())
-        said = dict(world.status.get("training", {}))
+        before_thriving = (dict(world.pods), dict(world.status.get("training", {})))
         world.thrive()
-        if quiet and world.status.get("training", {}) == said and not _waits(world):
+        at_rest = (world.pods, world.status.get("training", {})) == before_thriving
+        if quiet and at_rest and not _waits(world):
             return
         world.now += max(1.0, decided.again_after or 0.0) if quiet else 1.0
     raise AssertionError(f"still writing: {world.writes[-8:]}")

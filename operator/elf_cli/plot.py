@@ -65,8 +65,10 @@ def draw(
     panels[0].set_ylabel("loss")
     _draw_metrics(panels[1], rounds)
     # From one round's end to the next: what an NPDC that died in between has cost is in it.
-    panels[2].plot(numbers[1:], [b["at"] - a["at"] for a, b in itertools.pairwise(rounds)], linewidth=0.8)
-    panels[2].set_yscale("log")
+    taken = [b["at"] - a["at"] for a, b in itertools.pairwise(rounds)]
+    panels[2].plot(numbers[1:], taken, linewidth=0.8)
+    if any(seconds > 0 for seconds in taken):
+        panels[2].set_yscale("log")
     panels[2].set_ylabel("seconds a round took")
     mdcs = sorted({index for r in rounds for index in r["byMdc"]}, key=int)
     counts = [[r["byMdc"].get(index, 0) for r in rounds] for index in mdcs]

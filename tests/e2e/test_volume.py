@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-import re
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import pytest
 
 from e2e.cluster import Kubectl, round_of, wait
-from e2e.conftest import LONG
 from e2e.test_training import complete, start
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -58,40 +56,37 @@ def claim(kubectl: Kubectl, request: pytest.FixtureRequest) -> Iterator[str]:
         kubectl("delete", "pv", volume, "--wait=false")
 
 
-def rounds_taken_up(kubectl: Kubectl, pod: str) -> int:
-    """With how many rounds done an NPDC began."""
-    found = re.search(r"training goes on after (\d+) rounds", kubectl.run("logs", pod).stdout)
-    return int(found[1]) if found else -1
+ENOUGH: dict[str, Any] = {"rounds": 1000, "target": None}
+"""Rounds enough to be deleted and suspended in."""
+
+
+def first_round_of(kubectl: Kubectl, incarnation: int) -> int | None:
+    """The rounds done when this NPDC is first heard of; None while it is not."""
+    training = kubectl.job("digits")["status"].get("training", {})
+    return round_of(kubectl.job("digits")) if training.get("incarnation") == incarnation else None
 
 
 def test_the_volume_outlives_all_data_centers_and_a_suspension(
     kubectl: Kubectl, sample: Make, local_report: Make, claim: str
 ) -> None:
-    job = sample(**LONG, northPole={"checkpoint": {"everyRounds": 10, "volumeClaim": claim}})
-    start(kubectl, job, until_round=30)
+    job = sample(**ENOUGH, northPole={"checkpoint": {"everyRounds": 10, "volumeClaim": claim}})
+    start(kubectl, job, until_round=100)
     centers = "northpole.dev/role in (npdc,mdc)"
     kubectl("delete", "pod", "--force", "--grace-period=0", "--wait=false", "-l", centers)
-    wait("a new NPDC trains", lambda: rounds_taken_up(kubectl, "digits-npdc-1") >= 0, 120)
-    taken_up = rounds_taken_up(kubectl, "digits-npdc-1")
-    print(f"all data centers deleted after round 30 or later; taken up after {taken_up} rounds")
-    assert taken_up >= 30
+    taken_up = wait("a new NPDC trains", lambda: first_round_of(kubectl, 1), 120)
+    print(f"all data centers deleted after round 100 or later; heard of again after {taken_up} rounds")
+    assert taken_up >= 100
 
-    before = wait("rounds beyond the checkpoint", lambda: _beyond(kubectl, taken_up + 20), 120)
     suspended = json.dumps({"spec": {"suspend": True}})
     kubectl("patch", "etj", "digits", "--type=merge", "-p", suspended)
     wait("no pods", lambda: not kubectl.pods("digits"), 120)
+    before = round_of(kubectl.job("digits"))
+    assert before < ENOUGH["rounds"], "suspended too late to show anything"
     kubectl("patch", "etj", "digits", "--type=merge", "-p", suspended.replace("true", "false"))
-    wait("it trains again", lambda: rounds_taken_up(kubectl, "digits-npdc-2") >= 0, 120)
-    resumed = rounds_taken_up(kubectl, "digits-npdc-2")
-    print(f"suspended after {before} rounds; taken up after {resumed} rounds")
+    resumed = wait("it trains again", lambda: first_round_of(kubectl, 2), 120)
+    print(f"suspended after {before} rounds; heard of again after {resumed} rounds")
     assert resumed >= before - 10
 
     done = complete(kubectl, "digits")["status"]["training"]
     assert done["exact"] is True
-    assert done["modelDigest"] == local_report(**LONG)["modelDigest"]
-
-
-def _beyond(kubectl: Kubectl, least: int) -> int | None:
-    """The rounds done, once they are that many."""
-    done = round_of(kubectl.job("digits"))
-    return done if done >= least else None
+    assert done["modelDigest"] == local_report(**ENOUGH)["modelDigest"]

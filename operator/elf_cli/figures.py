@@ -67,8 +67,6 @@ class OfRun:
             records = read_history(self._directory / HISTORY_FILE)
         except (OSError, ValueError, KeyError) as error:
             raise FiguresError(f"{self._directory}: holds no figures of a run ({error})") from error
-        if page == "/history":
-            return records[-int(query["last"]) :]
         if "home" in query:
             asked = (r for r in reversed(records) if query["home"] in r.get("asked", {}))
             return next(asked, None)

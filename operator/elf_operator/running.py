@@ -46,10 +46,7 @@ class Place:
         """Its pod is ready; the NPDC may say so itself, before the next probe of its pod does."""
         if self.pod is None:
             return False
-        says = (
-            training.get("phase") == Phase.TRAINING and training.get("incarnation") == self.slot.incarnation
-        )
-        return self.pod.ready or (self.role is Role.NPDC and says)
+        return self.pod.ready or (self.role is Role.NPDC and _is_from(training, self.slot.incarnation))
 
 
 class Running:
@@ -59,7 +56,7 @@ class Running:
         self.seen, self.spec, self.now, self.defaults = seen, spec, now, defaults
         unheard = {str(u["uid"]) for u in seen.training.get("unreachable") or ()}
         heard: set[str] = set()
-        if seen.wiring is not None and self._npdc_has_spoken(seen.wiring):
+        if seen.wiring is not None and _is_from(seen.training, seen.wiring.npdc.incarnation):
             patience = spec.mdc_timeout_seconds + HEARTBEAT_SLACK_SECONDS
             (unheard if seen.npdc_silence >= patience else heard).add(seen.wiring.npdc.uid)
             serving = {entry.get("mdc") for entry in seen.training.get("serving") or ()}
@@ -70,12 +67,6 @@ class Running:
         self.events: list[Event] = []
         self.history = status.previous_replacements(seen)
         self.problems: list[Verdict] = []
-
-    def _npdc_has_spoken(self, wiring: Wiring) -> bool:
-        """What is reported is from the current NPDC, not from its predecessor; it begins when it trains."""
-        training = self.seen.training
-        said = (training.get("phase"), training.get("incarnation"))
-        return said == (Phase.TRAINING, wiring.npdc.incarnation)
 
     def plan(self) -> Plan:
         """Fill every slot, give every home an MDC, say how things stand."""
@@ -318,6 +309,11 @@ class Running:
         if self.history:
             message += f"; the last: {self.history[-1].message}"
         return wind_up(self.seen, self.now, Condition("Failed", True, "ReplacementsExhausted", message))
+
+
+def _is_from(training: Mapping[str, Any], incarnation: int) -> bool:
+    """Whether this NPDC has said it, not its predecessor; it begins to speak when it trains."""
+    return (training.get("phase"), training.get("incarnation")) == (Phase.TRAINING, incarnation)
 
 
 def _bad_nodes(slot: Slot) -> list[str]:

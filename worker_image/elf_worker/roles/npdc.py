@@ -82,10 +82,10 @@ class NpdcShell(Shell):
         stop = await self.run()
         publisher.cancel()
         window.close()
-        await asyncio.to_thread(self._tracer.close)
         await self._save()
         if stop.outcome != "Fenced":
             await self._say_last_word()
+        await asyncio.to_thread(self._tracer.close)  # last: a collector that is away takes its time
         self._thread.shutdown(wait=False, cancel_futures=True)
         return stop
 

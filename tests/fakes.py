@@ -12,7 +12,7 @@ from elf_operator.builders import Manifest
 from elf_operator.observation import Observation, Pod, parse_pod
 from elf_operator.planner import plan
 from elf_operator.plans import Delete, Event, Plan
-from elf_operator.reconcile import reconcile
+from elf_operator.reconcile import RefusedError, reconcile
 from elf_operator.spec import parse_job
 from elf_operator.status import rfc3339
 from elf_worker.contract import WIRING_KEY, Role, Slot, Wiring
@@ -232,6 +232,8 @@ class FakeCluster:
     dead: bool = True
     count: int = 0
     gone: bool = False
+    refuses: str = ""
+    """Why no pod may be created."""
 
     async def observe(self, namespace: str, name: str) -> Observation | None:
         """See `Cluster.observe`."""
@@ -241,12 +243,14 @@ class FakeCluster:
         """See `Cluster.apply`."""
         self._write(lambda: self.world.apply(manifest))
 
-    async def remove(self, kind: str, namespace: str, name: str) -> None:
+    async def remove(self, seen: Observation, kind: str, name: str) -> None:
         """See `Cluster.remove`."""
         self._write(lambda: self.world.remove(kind, name))
 
     async def create_pod(self, manifest: Manifest) -> None:
         """See `Cluster.create_pod`."""
+        if self.refuses:
+            raise RefusedError("Refused", self.refuses)
         self._write(lambda: self.world.create_pod(manifest))
 
     async def delete_pod(self, namespace: str, delete: Delete) -> None:
@@ -264,7 +268,8 @@ class FakeCluster:
     async def reconcile(self) -> float | None:
         """One pass of the loop."""
         meta = self.world.body["metadata"]
-        return await reconcile(self, meta["namespace"], meta["name"], DEFAULTS, lambda: self.world.now)
+        decided = await reconcile(self, meta["namespace"], meta["name"], DEFAULTS, lambda: self.world.now)
+        return decided.again_after if decided is not None else None
 
     def _write(self, do: Callable[[], None]) -> None:
         number, self.count = self.count, self.count + 1

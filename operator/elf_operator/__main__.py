@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 import kopf
+from pythonjsonlogger.json import JsonFormatter
 
 from elf_operator import handlers
 from elf_operator.builders import Defaults
@@ -39,31 +40,63 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="imagePullPolicy of the pods (default: %(default)s)",
     )
     parser.add_argument(
-        "--liveness",
-        metavar="URL",
+        "--listen",
+        metavar="ADDRESS:PORT",
+        type=_address,
         default=None,
-        help="serve liveness here, such as http://0.0.0.0:8080/healthz",
+        help="serve /healthz, /readyz and /metrics here, such as 0.0.0.0:8080",
+    )
+    parser.add_argument(
+        "--lease",
+        metavar="NAMESPACE/NAME",
+        type=_lease,
+        default=os.environ.get("ELF_LEASE"),
+        help="act only while holding this Lease, so that several may run (default: $ELF_LEASE, or none)",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default=os.environ.get("ELF_LOG_FORMAT", "text"),
+        help="json: one object a line (default: $ELF_LOG_FORMAT, or %(default)s)",
     )
     parser.add_argument("--verbose", action="store_true", help="log more")
     args = parser.parse_args(argv)
-    logging.basicConfig(
-        level=logging.DEBUG if args.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stdout,
-    )
-    logging.getLogger("kopf").setLevel(logging.DEBUG if args.verbose else logging.WARNING)
+    _set_up_logging(args.log_format, args.verbose)
     namespaces = args.namespace or [n for n in os.environ.get("ELF_NAMESPACES", "").split(",") if n]
     defaults = Defaults(worker_image=args.worker_image, pull_policy=args.pull_policy)
+    settings = handlers.Settings(defaults, namespaces, args.lease, args.listen)
     asyncio.run(
         kopf.operator(
-            registry=handlers.registry(defaults, nodes=not namespaces),
+            registry=handlers.registry(settings),
             clusterwide=not namespaces,
             namespaces=namespaces,
             standalone=True,
-            liveness_endpoint=args.liveness,
         )
     )
     return 0
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"is {text!r}, ADDRESS:PORT is expected")
+    return host.strip("[]"), int(port)
+
+
+def _lease(text: str) -> tuple[str, str]:
+    namespace, _, name = text.partition("/")
+    if not namespace or not name or "/" in name:
+        raise argparse.ArgumentTypeError(f"is {text!r}, NAMESPACE/NAME is expected")
+    return namespace, name
+
+
+def _set_up_logging(form: str, verbose: bool) -> None:
+    handler = logging.StreamHandler(sys.stdout)
+    text = "%(asctime)s %(levelname)s %(name)s %(message)s"
+    handler.setFormatter(JsonFormatter(text, timestamp=True) if form == "json" else logging.Formatter(text))
+    level = logging.DEBUG if verbose else logging.INFO
+    logging.basicConfig(level=level, handlers=[handler])
+    logging.getLogger("kopf").setLevel(logging.DEBUG if verbose else logging.WARNING)
 
 
 if __name__ == "__main__":

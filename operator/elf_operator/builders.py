@@ -87,12 +87,17 @@ def _meta(job: Job, name: str) -> Manifest:
     }
 
 
-def wiring_map(job: Job, wiring: Wiring) -> Manifest:
-    """The ConfigMap by which the NPDC learns who is current and who serves whom."""
+def wiring_map(job: Job, wiring: Wiring, replaces: str | None = None) -> Manifest:
+    """The ConfigMap by which the NPDC learns who is current and who serves whom.
+
+    `replaces`: resourceVersion of the one it was made from, empty if there was none; another that has come
+    since is left alone.
+    """
+    meta = _meta(job, names.wiring(job.name))
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": _meta(job, names.wiring(job.name)),
+        "metadata": meta if replaces is None else {**meta, "resourceVersion": replaces},
         "data": {contract.WIRING_KEY: wiring.to_json()},
     }
 

@@ -1,30 +1,46 @@
-"""kopf handlers and the work queue. Handlers only wake the loop; what they were told is forgotten."""
+"""kopf handlers. They only wake the work queue; what they were told is forgotten."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import os
 import random
+import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 import kopf
 
-from elf_operator import kube, names
+from elf_operator import health, kube, names
 from elf_operator.builders import Defaults
-from elf_operator.reconcile import Cluster, reconcile
+from elf_operator.leadership import Election
+from elf_operator.metrics import Metrics
 from elf_operator.running import HEARTBEAT_SLACK_SECONDS
 from elf_operator.watchmen import NODE_GRACE_SECONDS, Nodes, Pulse
+from elf_operator.workqueue import OUTAGES, Queue, brief
 from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION
 
 _log = logging.getLogger(__name__)
-RESYNC_SECONDS = 60.0
-LONGEST_BACKOFF = 30.0
-Key = tuple[str, str]
-"""(namespace, name) of a job."""
+LIST_SECONDS = 30.0
+"""How often all jobs are listed, to find what no event has told of, and to know that the cluster answers."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How this operator was started."""
+
+    defaults: Defaults
+    namespaces: Sequence[str] = ()
+    """The only ones it looks at; none: all, and nodes too."""
+    lease: tuple[str, str] | None = None
+    """(namespace, name) of the Lease without which it does nothing but watch; None: it is the only one."""
+    listen: tuple[str, int] | None = None
+    """(address, port) of its health and metrics."""
 
 
 class Endless:
@@ -37,99 +53,73 @@ class Endless:
             pause = min(2 * pause, 10.0)
 
 
-class Queue:
-    """One worker a job. Wakes that come while it works are one more pass, not many."""
+class Operator:
+    """What the handlers share while the operator runs."""
 
-    def __init__(self, cluster: Cluster, defaults: Defaults, on_outage: Callable[[], None]) -> None:
-        self._cluster = cluster
-        self._on_outage = on_outage
-        self._defaults = defaults
-        self._wakes: dict[Key, asyncio.Event] = {}
-        self._workers: dict[Key, asyncio.Task[None]] = {}
-        self._marks: dict[Key, Any] = {}
-        self._timers: dict[Key, asyncio.TimerHandle] = {}
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = contextlib.AsyncExitStack()
+        self._metrics = Metrics()
+        self._health = health.Health(time.monotonic)
+        self.pulse, self.nodes = Pulse(time.monotonic), Nodes(time.monotonic)
+        self.queue: Queue
+        self.cluster: kube.KubeCluster
 
-    def wake_if_new(self, key: Key, mark: Any) -> None:
-        """Look at this job soon, unless this mark was the last one seen of it.
+    async def start(self) -> None:
+        """Connect, stand for election, serve health and metrics. Raises OSError if the port is taken."""
+        settings, metrics = self._settings, self._metrics
+        bare = await self._stack.enter_async_context(kube.connect())
+        may_write, leading = self._stand(bare)
+        api = bare.watched(may_write, self._requested)
+        self.cluster = kube.KubeCluster(api, self.pulse, self.nodes, metrics.events_dropped.inc)
+        self.queue = Queue(self.cluster, settings.defaults, self.pulse.listen_anew, leading, metrics)
+        self._stack.push_async_callback(self.queue.close)
+        metrics.show("jobs", "Jobs there are.", lambda: float(len(self.queue)))
+        metrics.show("leading", "Whether this operator acts.", lambda: float(may_write()))
+        metrics.show("list_silence_seconds", "Seconds since the last good LIST.", self._health.silence)
+        for namespace in settings.namespaces or (None,):
+            self._spawn(self._list_jobs(api, namespace))
+        if settings.listen:
+            await self._stack.enter_async_context(health.served(self._health, metrics, *settings.listen))
 
-        Progress is written twice a second; it must not cost a look at the cluster each time. A mark that
-        was missed or lost costs nothing but the wait until the resync.
-        """
-        if self._marks.get(key) != mark:
-            self._marks[key] = mark
-            self.wake(key)
+    async def stop(self) -> None:
+        """Leave everything as it is, and the Lease to others."""
+        await self._stack.aclose()
 
-    def wake(self, key: Key) -> None:
-        """Look at this job soon."""
-        if key not in self._workers:
-            self._wakes[key] = asyncio.Event()
-            self._workers[key] = asyncio.get_running_loop().create_task(self._work(key))
-        self._wakes[key].set()
+    def _stand(self, api: kube.KubeApi) -> tuple[Callable[[], bool], asyncio.Event]:
+        """(whether a write may begin, set once this operator leads)."""
+        if self._settings.lease is None:
+            alone = asyncio.Event()
+            alone.set()
+            return lambda: True, alone
+        # Within one pod the name is the same: a container that starts again leads on at once.
+        me = os.environ.get("ELF_POD_NAME") or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+        election = Election(kube.KubeLeases(api, *self._settings.lease), me)
+        self._stack.push_async_callback(election.resign)
+        self._spawn(election.run(_end_at_once))
+        return election.entitled, election.leading
 
-    def wake_unless(self, key: Key, seconds: float) -> None:
-        """Look at this job when so much time has passed since this was said last."""
-        if timer := self._timers.pop(key, None):
-            timer.cancel()
-        self._timers[key] = asyncio.get_running_loop().call_later(seconds, self.wake, key)
+    def _spawn(self, work: Any) -> None:
+        self._stack.callback(asyncio.get_running_loop().create_task(work).cancel)
 
-    def wake_all(self) -> None:
-        """Look at every job soon."""
-        for wake in self._wakes.values():
-            wake.set()
+    def _requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
+        self._metrics.requested(verb, resource, code, seconds)
+        if verb == "list" and 200 <= code <= 299:
+            self._health.listed()
 
-    def forget(self, key: Key) -> None:
-        """The job is gone; its objects go by their owner references."""
-        if worker := self._workers.pop(key, None):
-            worker.cancel()
-        if timer := self._timers.pop(key, None):
-            timer.cancel()
-        self._wakes.pop(key, None)
-        self._marks.pop(key, None)
-
-    async def close(self) -> None:
-        """Stop all workers."""
-        for timer in self._timers.values():
-            timer.cancel()
-        workers = list(self._workers.values())
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
-
-    async def _work(self, key: Key) -> None:
-        failures = 0
-        pause: float | None = RESYNC_SECONDS
+    async def _list_jobs(self, api: kube.KubeApi, namespace: str | None) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._wakes[key].wait()
-            self._wakes[key].clear()
+            pause = LIST_SECONDS
             try:
-                after = await reconcile(self._cluster, *key, self._defaults, time.time)
-                failures = 0
-                pause = min(RESYNC_SECONDS, after) if after is not None else RESYNC_SECONDS
-            except (kube.ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
-                self._on_outage()
-                failures += 1
-                pause = min(LONGEST_BACKOFF, 0.25 * 2**failures) * random.uniform(0.75, 1.25)
-                _log.warning("%s/%s: %s; again in %.1f s", *key, brief(error), pause)
-            except Exception:
-                failures += 1
-                pause = min(LONGEST_BACKOFF, 2.0**failures)
-                _log.exception("%s/%s: the plan failed; again in %.1f s", *key, pause)
+                self.queue.resync(namespace, await api.jobs(namespace))
+            except OUTAGES as error:
+                pause = 2.0
+                _log.warning("jobs cannot be listed: %s", brief(error))
+            await asyncio.sleep(pause)
 
 
-def brief(error: Exception) -> str:
-    """An API error on one line."""
-    if isinstance(error, kube.ApiError):
-        return f"HTTP {error.status} {error.reason}: {str(error.body)[:300]}"
-    return f"{type(error).__name__} {error}"
-
-
-def registry(defaults: Defaults, nodes: bool = True) -> kopf.OperatorRegistry:
-    """The handlers: start, stop, and a wake for every event of a job, of one of its pods, or of a node.
-
-    `nodes`: whether this operator may watch nodes.
-    """
+def registry(settings: Settings) -> kopf.OperatorRegistry:
+    """The handlers: start, stop, and a wake for every event of a job, of one of its pods, or of a node."""
     made = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=made)
@@ -139,44 +129,51 @@ def registry(defaults: Defaults, nodes: bool = True) -> kopf.OperatorRegistry:
     @kopf.on.startup(registry=made)
     async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
         configure(settings)
-        memo.stack = contextlib.AsyncExitStack()
-        api = await memo.stack.enter_async_context(kube.connect())
-        memo.pulse, memo.nodes = Pulse(time.monotonic), Nodes(time.monotonic)
-        cluster = kube.KubeCluster(api, memo.pulse, memo.nodes)
-        memo.queue = Queue(cluster, defaults, on_outage=memo.pulse.listen_anew)
-        memo.stack.push_async_callback(memo.queue.close)
+        memo.operator = operator
+        await operator.start()
 
     @kopf.on.cleanup(registry=made)
-    async def stop(memo: kopf.Memo, **_: Any) -> None:
-        await memo.stack.aclose()
+    async def stop(**_: Any) -> None:
+        await operator.stop()
 
-    @kopf.on.event(API_GROUP, API_VERSION, API_PLURAL, registry=made)
-    async def job_changed(type: str, body: kopf.Body, memo: Any, **_: Any) -> None:
-        key = (str(body.metadata.namespace), str(body.metadata.name))
-        uid = str(body.metadata.uid)
-        if type == "DELETED":
-            memo.queue.forget(key)
-            memo.pulse.forget(uid)
-        else:
-            memo.queue.wake_if_new(key, mark_of(body))
-            memo.pulse.note(uid, body.status.get("training") or {})
-            policy = body.spec.get("failurePolicy") or {}
-            patience = policy.get("mdcTimeoutSeconds", 5) + HEARTBEAT_SLACK_SECONDS
-            memo.queue.wake_unless(key, patience + 0.1)
-
-    @kopf.on.event("v1", "pods", labels={names.LABEL_JOB: kopf.PRESENT}, registry=made)
-    async def pod_changed(namespace: str | None, labels: Mapping[str, str], memo: Any, **_: Any) -> None:
-        memo.queue.wake((str(namespace), labels[names.LABEL_JOB]))
-
-    if nodes:
-
-        @kopf.on.event("v1", "nodes", registry=made)
-        async def node_changed(type: str | None, body: kopf.Body, memo: Any, **_: Any) -> None:
-            if memo.nodes.note(type, body):
-                memo.queue.wake_all()
-                asyncio.get_running_loop().call_later(NODE_GRACE_SECONDS + 0.1, memo.queue.wake_all)
-
+    operator = Operator(settings)
+    kopf.on.event(API_GROUP, API_VERSION, API_PLURAL, registry=made)(_job_changed)
+    kopf.on.event("v1", "pods", labels={names.LABEL_JOB: kopf.PRESENT}, registry=made)(_pod_changed)
+    if not settings.namespaces:
+        kopf.on.event("v1", "nodes", registry=made)(_node_changed)
     return made
+
+
+async def _job_changed(type: str | None, body: kopf.Body, memo: Any, **_: Any) -> None:
+    operator: Operator = memo.operator
+    key = (str(body.metadata.namespace), str(body.metadata.name))
+    uid = str(body.metadata.uid)
+    if type == "DELETED":
+        operator.queue.forget(key)
+        operator.cluster.forget(uid)
+        return
+    operator.queue.wake_if_new(key, mark_of(body))
+    operator.pulse.note(uid, body.status.get("training") or {})
+    policy = body.spec.get("failurePolicy") or {}
+    patience = policy.get("mdcTimeoutSeconds", 5) + HEARTBEAT_SLACK_SECONDS
+    operator.queue.wake_unless(key, patience + 0.1)
+
+
+async def _pod_changed(namespace: str | None, labels: Mapping[str, str], memo: Any, **_: Any) -> None:
+    memo.operator.queue.wake((str(namespace), labels[names.LABEL_JOB]))
+
+
+async def _node_changed(type: str | None, body: kopf.Body, memo: Any, **_: Any) -> None:
+    operator: Operator = memo.operator
+    if operator.nodes.note(type, body):
+        operator.queue.wake_all()
+        asyncio.get_running_loop().call_later(NODE_GRACE_SECONDS + 0.1, operator.queue.wake_all)
+
+
+def _end_at_once() -> None:
+    """Not one write more: another operator acts. Kubernetes starts this one again."""
+    logging.shutdown()
+    os._exit(1)
 
 
 def mark_of(body: Mapping[str, Any]) -> tuple[Any, ...]:

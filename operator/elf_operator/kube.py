@@ -6,22 +6,29 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
 from kubernetes.aio import client, config
 
 from elf_operator import names
+from elf_operator.announcements import Announcements, Written
 from elf_operator.builders import Manifest
+from elf_operator.expectations import Expectations
+from elf_operator.leadership import DURATION_SECONDS, ENTITLED_SECONDS
 from elf_operator.observation import Observation, parse_pod
 from elf_operator.plans import Delete, Event
-from elf_operator.spec import parse_job
+from elf_operator.reconcile import RefusedError
+from elf_operator.spec import Job, parse_job
 from elf_operator.status import rfc3339
 from elf_operator.watchmen import Nodes, Pulse
 from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION, WIRING_KEY, Wiring
 
-REQUEST_SECONDS = 20
+READ_SECONDS = 20.0
+WRITE_SECONDS = DURATION_SECONDS - ENTITLED_SECONDS
+"""A write that began as long as it may after a renewal of the Lease is over before another may act."""
 _ROOTS = {
     "ConfigMap": ("api/v1", "configmaps"),
     "Service": ("api/v1", "services"),
@@ -34,11 +41,31 @@ _MERGE = "application/merge-patch+json"
 ApiError = client.ApiException
 
 
+_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+Requested = Callable[[str, str, int, float], None]
+"""Is told of every request: verb, resource, HTTP status (0: no answer), seconds."""
+
+
+class NotLeadingError(Exception):
+    """A write was not begun: another operator may act."""
+
+
 class KubeApi:
     """Requests with dict bodies."""
 
-    def __init__(self, api: client.ApiClient) -> None:
+    def __init__(
+        self,
+        api: client.ApiClient,
+        may_write: Callable[[], bool] = lambda: True,
+        requested: Requested = lambda verb, resource, code, seconds: None,
+    ) -> None:
         self._api = api
+        self._may_write = may_write
+        self._requested = requested
+
+    def watched(self, may_write: Callable[[], bool], requested: Requested) -> KubeApi:
+        """The same connections; writes begin only while they may, and `requested` hears of everything."""
+        return KubeApi(self._api, may_write, requested)
 
     async def request(
         self,
@@ -47,21 +74,36 @@ class KubeApi:
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str] | None = None,
         content: str = "application/json",
+        accept: str = "application/json",
     ) -> dict[str, Any]:
-        """The answer's JSON. Raises ApiError for anything but 2xx."""
+        """The answer's JSON. Raises ApiError for anything but 2xx, NotLeadingError for a write too late."""
+        reads = method == "GET"
+        if not reads and not self._may_write():
+            raise NotLeadingError(f"{method} {path}: the Lease was not renewed in time")
         resource = f"/{path}" + (f"?{urlencode(query)}" if query else "")
-        headers = {"Accept": "application/json", "Content-Type": content}
+        headers = {"Accept": accept, "Content-Type": content}
         prepared = await self._api.param_serialize(
             method, resource, header_params=headers, auth_settings=["BearerToken"]
         )
-        method, url, header_params = prepared[0], prepared[1], prepared[2]
-        response = await self._api.call_api(
-            method, url, header_params, body=body, _request_timeout=REQUEST_SECONDS
-        )
-        data = await response.read()
-        if not 200 <= response.status <= 299:
-            raise ApiError(status=response.status, reason=response.reason, body=data.decode(errors="replace"))
-        return dict(json.loads(data))
+        began, code = time.monotonic(), 0
+        try:
+            response = await self._api.call_api(
+                method,
+                prepared[1],
+                prepared[2],
+                body=body,
+                _request_timeout=READ_SECONDS if reads else WRITE_SECONDS,
+            )
+            data = await response.read()
+            code = response.status
+        finally:
+            self._requested(_verb(method, path), _resource(path), code, time.monotonic() - began)
+        if not 200 <= code <= 299:
+            raise ApiError(status=code, reason=response.reason, body=data.decode(errors="replace"))
+        try:
+            return dict(json.loads(data))
+        except ValueError as error:
+            raise ApiError(status=code, reason=f"the answer is cut short: {error}") from error
 
     async def get(self, path: str) -> dict[str, Any] | None:
         """One object, or None if it does not exist."""
@@ -69,14 +111,35 @@ class KubeApi:
             return await self.request("GET", path)
         return None
 
+    async def jobs(self, namespace: str | None) -> list[tuple[str, str]]:
+        """(namespace, name) of all jobs, of one namespace or of all."""
+        where = f"namespaces/{namespace}/" if namespace else ""
+        path = f"apis/{API_GROUP}/{API_VERSION}/{where}{API_PLURAL}"
+        found = await self.request("GET", path, accept=_METADATA_ONLY)
+        return [(item["metadata"]["namespace"], item["metadata"]["name"]) for item in found["items"]]
+
 
 class KubeCluster:
     """See `elf_operator.reconcile.Cluster`."""
 
-    def __init__(self, api: KubeApi, pulse: Pulse, nodes: Nodes) -> None:
+    def __init__(
+        self,
+        api: KubeApi,
+        pulse: Pulse,
+        nodes: Nodes,
+        on_dropped_event: Callable[[], None] = lambda: None,
+    ) -> None:
         self._api = api
         self._pulse = pulse
         self._nodes = nodes
+        self._expectations = Expectations(time.monotonic)
+        self._announcements = Announcements(time.time)
+        self._on_dropped_event = on_dropped_event
+
+    def forget(self, uid: str) -> None:
+        """The job is gone."""
+        for memory in (self._pulse, self._expectations, self._announcements):
+            memory.forget(uid)
 
     async def observe(self, namespace: str, name: str) -> Observation | None:
         """Four reads at once; the job's own comes first to the server, so it is never the newest."""
@@ -95,36 +158,64 @@ class KubeCluster:
         wired = wiring is not None and _owned(wiring, uid)
         seen = tuple(pod for body in owned if (pod := parse_pod(body)) is not None)
         status = job.get("status") or {}
+        known = Wiring.from_json(wiring["data"][WIRING_KEY]) if wiring is not None and wired else None
+        self._expectations.check(uid, job["metadata"]["generation"], known.version if known else 0)
         return Observation(
             job=parse_job(job),
             pods=seen,
             lost_nodes=self._nodes.lost() & {pod.node for pod in seen},
             npdc_silence=self._pulse.note(uid, status.get("training") or {}),
-            wiring=Wiring.from_json(wiring["data"][WIRING_KEY]) if wiring is not None and wired else None,
+            wiring=known,
+            wiring_resource=wiring["metadata"]["resourceVersion"] if wiring is not None and wired else "",
             status=status,
             service=service if service is not None and _owned(service, uid) else None,
         )
 
     async def apply(self, manifest: Manifest) -> None:
-        """Server-side apply under our own name."""
+        """Server-side apply under our own name; with a resource version only to what is still of that one."""
         meta = manifest["metadata"]
-        query = {"fieldManager": names.FIELD_MANAGER, "force": "true"}
         path = _path(manifest["kind"], meta["namespace"], meta["name"])
-        await self._api.request("PATCH", path, manifest, query, _APPLY)
+        if meta.get("resourceVersion") == "":  # it was not there, and must not have come since
+            meta = {key: value for key, value in meta.items() if key != "resourceVersion"}
+            body = {**manifest, "metadata": meta}
+            await self._create(path.rpartition("/")[0], body, {"fieldManager": names.FIELD_MANAGER})
+        else:
+            if "resourceVersion" not in meta:
+                _refuse_stranger(manifest["kind"], await self._api.get(path), meta)
+            query = {"fieldManager": names.FIELD_MANAGER, "force": "true"}
+            with _refusing(manifest):
+                await self._api.request("PATCH", path, manifest, query, _APPLY)
+        if manifest["kind"] == "ConfigMap":
+            written = Wiring.from_json(manifest["data"][WIRING_KEY])
+            self._expectations.wrote(_owner(meta), written.version)
 
-    async def remove(self, kind: str, namespace: str, name: str) -> None:
+    async def remove(self, seen: Observation, kind: str, name: str) -> None:
         """See `Cluster.remove`."""
-        with _unless_missing():
-            await self._api.request("DELETE", _path(kind, namespace, name))
+        path = _path(kind, seen.job.namespace, name)
+        found = await self._api.get(path)
+        if found is not None and _owned(found, seen.job.uid):
+            with _unless_missing():
+                await self._api.request("DELETE", path, {"preconditions": {"uid": found["metadata"]["uid"]}})
 
     async def create_pod(self, manifest: Manifest) -> None:
-        """A plain POST: a duplicate shows as 409, and the next look says whose it is."""
+        """A plain POST: a duplicate shows as 409, and is ours or a stranger's."""
         path = f"api/v1/namespaces/{manifest['metadata']['namespace']}/pods"
         try:
-            await self._api.request("POST", path, manifest)
+            await self._create(path, manifest)
         except ApiError as error:
             if error.status != 409:
                 raise
+
+    async def _create(self, path: str, manifest: Manifest, query: Mapping[str, str] | None = None) -> None:
+        """Raises RefusedError also for a conflict with something that has nothing to do with us."""
+        meta = manifest["metadata"]
+        try:
+            with _refusing(manifest):
+                await self._api.request("POST", path, manifest, query)
+        except ApiError as error:
+            if error.status == 409:
+                _refuse_stranger(manifest["kind"], await self._api.get(f"{path}/{meta['name']}"), meta)
+            raise
 
     async def delete_pod(self, namespace: str, delete: Delete) -> None:
         """With the UID as a precondition: a later pod of the same name is not touched."""
@@ -147,29 +238,54 @@ class KubeCluster:
 
     async def emit(self, seen: Observation, event: Event) -> None:
         """One Event; that it could not be written stops nothing."""
-        now = rfc3339(time.time())
         job = seen.job
-        about = {
-            "apiVersion": f"{API_GROUP}/{API_VERSION}",
-            "kind": "ElfTrainingJob",
-            "name": job.name,
-            "namespace": job.namespace,
-            "uid": job.uid,
-        }
-        body = {
-            "metadata": {"generateName": f"{job.name}.", "namespace": job.namespace},
-            "involvedObject": about,
-            "type": event.type,
-            "reason": event.reason,
-            "message": event.message[:1000],
-            "source": {"component": names.MANAGER},
-            "reportingComponent": names.MANAGER,
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-        }
+        path = f"api/v1/namespaces/{job.namespace}/events"
+        if not self._announcements.admit(job.uid):
+            self._on_dropped_event()
+            return
         with contextlib.suppress(ApiError):
-            await self._api.request("POST", f"api/v1/namespaces/{job.namespace}/events", body)
+            known = self._announcements.known(job.uid, event)
+            if known is not None:
+                known = replace(known, count=known.count + 1)
+                again = {"count": known.count, "lastTimestamp": rfc3339(time.time())}
+                with _unless_missing():
+                    await self._api.request("PATCH", f"{path}/{known.name}", again, content=_MERGE)
+                    self._announcements.wrote(job.uid, event, known)
+                    return
+            made = await self._api.request("POST", path, _event(job, event, rfc3339(time.time())))
+            self._announcements.wrote(job.uid, event, Written(made["metadata"]["name"]))
+
+
+class KubeLeases:
+    """See `elf_operator.leadership.Leases`."""
+
+    def __init__(self, api: KubeApi, namespace: str, name: str) -> None:
+        self._api = api
+        self._namespace, self._name = namespace, name
+        self._root = f"apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+
+    async def get(self) -> dict[str, Any] | None:
+        """See `Leases.get`."""
+        return await self._api.get(f"{self._root}/{self._name}")
+
+    async def create(self, spec: Mapping[str, Any]) -> bool:
+        """See `Leases.create`."""
+        kind = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
+        meta = {"name": self._name, "namespace": self._namespace}
+        return await self._unless_conflict("POST", self._root, {**kind, "metadata": meta, "spec": dict(spec)})
+
+    async def update(self, lease: Mapping[str, Any]) -> bool:
+        """See `Leases.update`: the resourceVersion in it is the condition."""
+        return await self._unless_conflict("PUT", f"{self._root}/{self._name}", lease)
+
+    async def _unless_conflict(self, method: str, path: str, body: Mapping[str, Any]) -> bool:
+        try:
+            await self._api.request(method, path, body)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            return False
+        return True
 
 
 @contextlib.asynccontextmanager
@@ -192,8 +308,46 @@ async def current_namespace(context: str | None) -> str:
     return str(chosen["context"].get("namespace") or "default")
 
 
+def _event(job: Job, event: Event, now: str) -> dict[str, Any]:
+    about = {
+        "apiVersion": f"{API_GROUP}/{API_VERSION}",
+        "kind": "ElfTrainingJob",
+        "name": job.name,
+        "namespace": job.namespace,
+        "uid": job.uid,
+    }
+    return {
+        "metadata": {"generateName": f"{job.name}.", "namespace": job.namespace},
+        "involvedObject": about,
+        "type": event.type,
+        "reason": event.reason,
+        "message": event.message[:1000],
+        "source": {"component": names.MANAGER},
+        "reportingComponent": names.MANAGER,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+    }
+
+
 @contextlib.contextmanager
-def _unless_missing() -> Any:
+def _refusing(manifest: Manifest) -> Iterator[None]:
+    """The server's verdicts on what a manifest says, such as those of quota or Pod Security, in its words."""
+    try:
+        yield
+    except ApiError as error:
+        if error.status not in (400, 403, 422):
+            raise
+        try:
+            why = json.loads(error.body)["message"]
+        except (ValueError, TypeError, KeyError):
+            why = f"HTTP {error.status} {error.reason}"
+        what = f"{manifest['kind']} {manifest['metadata']['name']}"
+        raise RefusedError("Refused", f"{what}: {why}") from error
+
+
+@contextlib.contextmanager
+def _unless_missing() -> Iterator[None]:
     try:
         yield
     except ApiError as error:
@@ -204,6 +358,39 @@ def _unless_missing() -> Any:
 def _owned(body: Mapping[str, Any], uid: str) -> bool:
     """Whether an object is of this very job, not of an earlier one of the same name."""
     return any(ref.get("uid") == uid for ref in body["metadata"].get("ownerReferences") or ())
+
+
+def _owner(meta: Mapping[str, Any]) -> str:
+    """UID of the job that a manifest of ours is for."""
+    return str(meta["ownerReferences"][0]["uid"])
+
+
+def _refuse_stranger(kind: str, found: Mapping[str, Any] | None, meta: Mapping[str, Any]) -> None:
+    """Whether a name we need is held by something that has nothing to do with us.
+
+    What an earlier job of this name left is ours too: it goes by its owner reference.
+    """
+    if found is None or _owned(found, _owner(meta)):
+        return
+    if names.LABEL_JOB not in (found["metadata"].get("labels") or {}):
+        what = f"{kind} {meta['name']} exists and is not of this job"
+        raise RefusedError("NameTaken", f"{what}; delete it, or give the job another name")
+
+
+def _resource(path: str) -> str:
+    """The resource that a path of the API leads to, such as pods or elftrainingjobs/status."""
+    parts = path.split("/")
+    rest = parts[2:] if parts[0] == "api" else parts[3:]
+    rest = rest[2:] if rest[0] == "namespaces" and len(rest) > 2 else rest
+    return "/".join(rest[::2])
+
+
+def _verb(method: str, path: str) -> str:
+    """As RBAC names it."""
+    parts = path.split("/")
+    named = len(parts[2:] if parts[0] == "api" else parts[3:]) % 2 == 0
+    reads = "get" if named else "list"
+    return {"GET": reads, "POST": "create", "PUT": "update"}.get(method, method.lower())
 
 
 def _path(kind: str, namespace: str, name: str) -> str:

@@ -54,6 +54,8 @@ class Observation:
     job: Job
     pods: tuple[Pod, ...] = ()
     wiring: Wiring | None = None
+    wiring_resource: str | None = None
+    """resourceVersion of the wiring's ConfigMap; empty: it is not there; None: nobody else writes here."""
     status: Mapping[str, Any] = field(default_factory=dict)
     """The job's whole status as last written, `training` included."""
     service: Mapping[str, Any] | None = None

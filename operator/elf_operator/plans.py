@@ -38,6 +38,14 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Replaced:
+    """A data center that this plan replaces because of a fault, for the metrics."""
+
+    role: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """To be done in the order of the fields, the status last: what fences comes before anything else."""
 
@@ -49,6 +57,7 @@ class Plan:
     """(kind, name) of other objects to delete, one by one."""
     create: tuple[Create, ...] = ()
     events: tuple[Event, ...] = ()
+    replaced: tuple[Replaced, ...] = ()
     again_after: float | None = None
     """Look again after so many seconds even if nothing happens."""
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
+from elf_operator import status
 from elf_operator.builders import Defaults, Manifest
 from elf_operator.observation import Observation
 from elf_operator.planner import plan
@@ -16,7 +17,15 @@ from elf_operator.plans import Delete, Event, Plan
 _log = logging.getLogger(__name__)
 FIRST_BATCH = 4
 LARGEST_BATCH = 64
-"""Pods are created in batches that double while the server takes them: 4, 8, … 64 at a time."""
+"""Pods are created and deleted in batches that double while the server does it: 4, 8, … 64 at a time."""
+
+
+class RefusedError(Exception):
+    """The cluster will not have it like this, now or later; a person must help. `reason` is in CamelCase."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Cluster(Protocol):
@@ -26,10 +35,13 @@ class Cluster(Protocol):
         """A fresh look at one job; None if it is gone or being deleted."""
 
     async def apply(self, manifest: Manifest) -> None:
-        """Make an object be as it says."""
+        """Make an object be as it says.
 
-    async def remove(self, kind: str, namespace: str, name: str) -> None:
-        """Delete an object that is not a pod; that it is gone is as good."""
+        Raises RefusedError; so does `create_pod`.
+        """
+
+    async def remove(self, seen: Observation, kind: str, name: str) -> None:
+        """Delete an object of the job that is not a pod; that it is gone is as good."""
 
     async def create_pod(self, manifest: Manifest) -> None:
         """Create a pod; that it exists already is as good."""
@@ -46,28 +58,39 @@ class Cluster(Protocol):
 
 async def reconcile(
     cluster: Cluster, namespace: str, name: str, defaults: Defaults, clock: Callable[[], float]
-) -> float | None:
+) -> Plan | None:
     """Bring one job closer to what it should be.
 
-    Returns the seconds after which to look again even if nothing happens, or None. Raises whatever the
-    cluster raises; whatever was done until then is done, and doing it again does no harm.
+    Returns the plan that was carried out, or None if there is no such job. Raises whatever the cluster
+    raises; whatever was done until then is done, and doing it again does no harm.
     """
     seen = await cluster.observe(namespace, name)
     if seen is None:
         return None
     decided = plan(seen, clock(), defaults)
-    _explain(name, decided)
+    _explain(seen, decided)
+    try:
+        await _carry_out(cluster, seen, decided)
+    except RefusedError as error:
+        told = status.blamed(decided.status, error.reason, str(error))
+        if told != _own(seen):
+            await cluster.write_status(seen, told)
+        await cluster.emit(seen, Event("Warning", error.reason, str(error)))
+        raise
+    return decided
+
+
+async def _carry_out(cluster: Cluster, seen: Observation, decided: Plan) -> None:
     for manifest in decided.apply:
         await cluster.apply(manifest)
-    await _all(cluster.delete_pod(namespace, d) for d in decided.delete)
+    await _slow_start([partial(cluster.delete_pod, seen.job.namespace, d) for d in decided.delete])
     for kind, thing in decided.remove:
-        await cluster.remove(kind, namespace, thing)
+        await cluster.remove(seen, kind, thing)
     await _slow_start([partial(cluster.create_pod, c.manifest) for c in decided.create])
     if decided.status != _own(seen):
         await cluster.write_status(seen, dict(decided.status))
     for event in decided.events:
         await cluster.emit(seen, event)
-    return decided.again_after
 
 
 def _own(seen: Observation) -> dict[str, Any]:
@@ -90,10 +113,13 @@ async def _slow_start(work: list[Callable[[], Awaitable[None]]]) -> None:
         done, size = done + size, min(2 * size, LARGEST_BATCH)
 
 
-def _explain(name: str, decided: Plan) -> None:
+def _explain(seen: Observation, decided: Plan) -> None:
+    job = seen.job.name
+    about = {"job": job, "namespace": seen.job.namespace}
     for delete in decided.delete:
-        _log.info("%s: deleting %s: %s", name, delete.name, delete.reason)
+        _log.info("%s: deleting %s: %s", job, delete.name, delete.reason, extra={**about, "pod": delete.name})
     for create in decided.create:
-        _log.info("%s: creating %s: %s", name, create.manifest["metadata"]["name"], create.reason)
+        pod = create.manifest["metadata"]["name"]
+        _log.info("%s: creating %s: %s", job, pod, create.reason, extra={**about, "pod": pod})
     for event in decided.events:
-        _log.info("%s: %s: %s", name, event.reason, event.message)
+        _log.info("%s: %s: %s", job, event.reason, event.message, extra={**about, "reason": event.reason})

@@ -10,7 +10,7 @@ from elf_operator import builders, names, status, verdicts
 from elf_operator.builders import Defaults, Manifest
 from elf_operator.endings import wind_up
 from elf_operator.observation import Observation, Pod
-from elf_operator.plans import Create, Delete, Event, Plan
+from elf_operator.plans import Create, Delete, Event, Plan, Replaced
 from elf_operator.rebalance import rebalance_units
 from elf_operator.slots import rewired, vacate
 from elf_operator.spec import Spec
@@ -67,6 +67,7 @@ class Running:
         self.events: list[Event] = []
         self.history = status.previous_replacements(seen)
         self.problems: list[Verdict] = []
+        self.replaced: list[Replaced] = []
 
     def plan(self) -> Plan:
         """Fill every slot, give every home an MDC, say how things stand."""
@@ -99,6 +100,7 @@ class Running:
             delete=tuple(self.delete),
             create=tuple(self.create),
             events=tuple(self.events),
+            replaced=tuple(self.replaced),
             again_after=self._again(npdc, mdcs),
         )
 
@@ -131,6 +133,7 @@ class Running:
         name = names.pod(job, role, index, slot.incarnation)
         if pod is not None and not pod.deleting:
             self.delete.append(Delete(pod.name, pod.uid, verdict.message))
+        self.replaced.append(Replaced(str(role), verdict.reason))
         self.history.append(Replacement(name, verdict.reason, verdict.message, self.now))
         successor = self._successor(slot, verdict, pod)
         said = f"{verdict.message}; replaced by {names.pod(job, role, index, successor.incarnation)}"

@@ -25,7 +25,7 @@ def rewired(seen: Observation, wiring: Wiring) -> tuple[Manifest, ...]:
         if replace(wiring, version=seen.wiring.version) == seen.wiring:
             return ()
         wiring = replace(wiring, version=seen.wiring.version + 1)
-    return (builders.wiring_map(seen.job, wiring),)
+    return (builders.wiring_map(seen.job, wiring, seen.wiring_resource),)
 
 
 def replaced_counts(seen: Observation) -> tuple[int, int]:

@@ -54,6 +54,11 @@ def rfc3339(now: float, precise: bool = False) -> str:
     return stamp.isoformat(timespec="milliseconds" if precise else "seconds").replace("+00:00", "Z")
 
 
+def rfc3339_micro(now: float) -> str:
+    """Seconds since the epoch as Kubernetes' MicroTime."""
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def build(
     seen: Observation,
     now: float,
@@ -110,6 +115,17 @@ def previous_replacements(seen: Observation) -> list[Replacement]:
 def recovered(entry: Replacement, now: float) -> Replacement:
     """The successor serves."""
     return replace(entry, recovery_seconds=max(0.0, now - entry.time))
+
+
+def blamed(status: Mapping[str, Any], reason: str, message: str) -> dict[str, Any]:
+    """This status, with what keeps the job from being ready."""
+    conditions = [
+        {**c, "reason": reason, "message": message[:MESSAGE_CHARS]}
+        if c["type"] == "Ready" and c["status"] == "False"
+        else c
+        for c in status["conditions"]
+    ]
+    return {**status, "conditions": conditions}
 
 
 def holds(status: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:

@@ -95,7 +95,7 @@ class LocalCluster:
                 fresh.replace(self._directory / key)
         self.woken.set()
 
-    async def remove(self, kind: str, namespace: str, name: str) -> None:
+    async def remove(self, seen: Observation, kind: str, name: str) -> None:
         """See `Cluster.remove`."""
         self._objects.pop((kind, name), None)
 

@@ -100,7 +100,9 @@ class Runner:
                 async with asyncio.timeout(pause):
                     await self.cluster.woken.wait()
             self.cluster.woken.clear()
-            pause = await reconcile(self.cluster, self.job.namespace, self.job.name, Defaults(), time.time)
+            where = (self.job.namespace, self.job.name)
+            decided = await reconcile(self.cluster, *where, Defaults(), time.time)
+            pause = decided.again_after if decided else None
             self._note_replacements()
             self.view.update(self.cluster)
 

@@ -12,7 +12,7 @@ import pytest
 from builders import NOW
 from elf_operator.builders import Manifest
 from elf_operator.plans import Delete
-from elf_operator.reconcile import FIRST_BATCH, LARGEST_BATCH
+from elf_operator.reconcile import FIRST_BATCH, LARGEST_BATCH, RefusedError
 from elf_operator.running import FIRST_START_SECONDS
 from fakes import CrashError, FakeCluster, World, settle
 
@@ -109,6 +109,22 @@ async def test_one_deletion_that_fails_does_not_hold_up_the_others_but_the_creat
     with pytest.raises(CrashError):
         await FakeCluster(world, fail_at=1, dead=False).reconcile()
     assert world.writes == ["apply ConfigMap", "delete sleigh-home-1"]
+
+
+async def test_what_the_cluster_refuses_is_said_where_people_look() -> None:
+    world = World()
+    cluster = FakeCluster(world, refuses="Pod sleigh-npdc-0: exceeded quota")
+    for _ in range(2):
+        with pytest.raises(RefusedError):
+            await cluster.reconcile()
+    (ready,) = [c for c in world.status["conditions"] if c["type"] == "Ready"]
+    assert (ready["reason"], ready["message"]) == ("Refused", "Pod sleigh-npdc-0: exceeded quota")
+    assert {(e.reason, e.message) for e in world.events} == {("Refused", "Pod sleigh-npdc-0: exceeded quota")}
+    assert world.writes.count("write status") == 1, "it is not written again while nothing has changed"
+    cluster.refuses = ""
+    await cluster.reconcile()
+    (ready,) = [c for c in world.status["conditions"] if c["type"] == "Ready"]
+    assert ready["reason"] == "Starting"
 
 
 SPOILERS = [kill_mdc, lose_npdc, suspend, shrink, fail_home, never_begun]

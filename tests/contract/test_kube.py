@@ -1,0 +1,283 @@
+"""The cluster through its API: what is asked of the server, and what its answers mean."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiohttp import web
+from kubernetes.aio import client
+
+from builders import body
+from elf_operator import builders, kube
+from elf_operator.announcements import BURST
+from elf_operator.expectations import StaleViewError
+from elf_operator.plans import Delete, Event
+from elf_operator.reconcile import RefusedError
+from elf_operator.spec import Job, parse_job
+from elf_operator.watchmen import Nodes, Pulse
+from elf_worker.contract import Wiring
+
+JOBS = "apis/northpole.dev/v1alpha1/namespaces/town/elftrainingjobs"
+MAP = "api/v1/namespaces/town/configmaps/sleigh-wiring"
+
+
+@dataclass
+class Server:
+    """Objects by path, as an API server keeps them: versions, conflicts, preconditions."""
+
+    objects: dict[str, dict[str, Any]] = field(default_factory=dict)
+    asked: list[tuple[str, str, Any]] = field(default_factory=list)
+    refuse: dict[str, int] = field(default_factory=dict)
+    """Method → status that is answered to it."""
+    version: int = 0
+
+    def put(self, path: str, obj: dict[str, Any]) -> dict[str, Any]:
+        self.version += 1
+        meta = {**obj["metadata"], "resourceVersion": str(self.version)}
+        meta.setdefault("uid", f"uid-{self.version}")
+        self.objects[path] = {**obj, "metadata": meta}
+        return self.objects[path]
+
+    async def answer(self, request: web.Request) -> web.Response:
+        path, method = request.path.lstrip("/"), request.method
+        text = await request.text()
+        sent = json.loads(text) if text else None
+        self.asked.append((method, path, sent))
+        if method in self.refuse:
+            status = self.refuse[method]
+            return web.json_response({"code": status, "message": "quota says no"}, status=status)
+        held = self.objects.get(path)
+        match method:
+            case "GET" if held is None and path.endswith(("pods", "elftrainingjobs")):
+                found = [o for p, o in self.objects.items() if p.startswith(path + "/")]
+                return web.json_response({"items": found})
+            case "POST":
+                path += "/" + (sent["metadata"].get("name") or f"made-{self.version}")
+                sent["metadata"].setdefault("name", path.rpartition("/")[2])
+                if path in self.objects:
+                    return web.json_response({"message": "exists"}, status=409)
+                return web.json_response(self.put(path, sent), status=201)
+            case "PATCH" if "metadata" in sent:
+                wanted = sent["metadata"].get("resourceVersion")
+                if wanted is not None and (held is None or held["metadata"]["resourceVersion"] != wanted):
+                    return web.json_response({"message": "has been modified"}, status=409)
+                return web.json_response(self.put(path, sent))
+        if held is None:
+            return web.json_response({"message": "not found"}, status=404)
+        return self.change(method, path, held, sent)
+
+    def change(self, method: str, path: str, held: dict[str, Any], sent: Any) -> web.Response:
+        if method == "PATCH":
+            return web.json_response(self.put(path, {**held, **sent}))
+        if method == "DELETE":
+            if sent["preconditions"]["uid"] != held["metadata"]["uid"]:
+                return web.json_response({"message": "another UID"}, status=409)
+            del self.objects[path]
+        return web.json_response(held)
+
+    def writes(self) -> list[tuple[str, str]]:
+        return [(method, path) for method, path, _ in self.asked if method != "GET"]
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@contextlib.asynccontextmanager
+async def serving(server: Server) -> AsyncIterator[kube.KubeApi]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", server.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    assert site._server is not None
+    port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+    try:
+        async with client.ApiClient(client.Configuration(host=f"http://127.0.0.1:{port}")) as api:
+            yield kube.KubeApi(api)
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def api(server: Server) -> AsyncIterator[kube.KubeApi]:
+    async with serving(server) as made:
+        yield made
+
+
+@pytest.fixture
+def cluster(api: kube.KubeApi) -> kube.KubeCluster:
+    return a_cluster(api)
+
+
+def a_cluster(api: kube.KubeApi) -> kube.KubeCluster:
+    return kube.KubeCluster(api, Pulse(lambda: 0.0), Nodes(lambda: 0.0))
+
+
+@pytest.fixture
+def job() -> Job:
+    made = parse_job({**body(), "metadata": {**body()["metadata"], "namespace": "town"}})
+    assert made.name == "sleigh"
+    return made
+
+
+def owned(job: Job, **labels: str) -> dict[str, Any]:
+    return {"ownerReferences": [{"uid": job.uid}], "labels": labels}
+
+
+async def test_a_wiring_replaces_only_the_one_it_was_made_from(
+    server: Server, cluster: kube.KubeCluster, job: Job
+) -> None:
+    await cluster.apply(builders.wiring_map(job, Wiring(version=1), replaces=""))
+    first = server.objects[MAP]["metadata"]["resourceVersion"]
+    with pytest.raises(kube.ApiError) as caught:  # a second operator that has seen none either
+        await cluster.apply(builders.wiring_map(job, Wiring(version=1), replaces=""))
+    assert caught.value.status == 409
+    await cluster.apply(builders.wiring_map(job, Wiring(version=2), replaces=first))
+    with pytest.raises(kube.ApiError) as caught:
+        await cluster.apply(builders.wiring_map(job, Wiring(version=3), replaces=first))
+    assert caught.value.status == 409
+    assert Wiring.from_json(server.objects[MAP]["data"]["wiring.json"]).version == 2
+
+
+async def test_a_look_that_misses_our_own_wiring_is_stale(
+    server: Server, cluster: kube.KubeCluster, job: Job
+) -> None:
+    raw = {**body(), "metadata": {**body()["metadata"], "namespace": "town", "uid": job.uid, "generation": 1}}
+    server.objects[f"{JOBS}/sleigh"] = raw
+    seen = await cluster.observe("town", "sleigh")
+    assert seen is not None and seen.wiring is None and seen.wiring_resource == ""
+    await cluster.apply(builders.wiring_map(job, Wiring(version=4), replaces=""))
+    seen = await cluster.observe("town", "sleigh")
+    assert seen is not None and seen.wiring_resource == server.objects[MAP]["metadata"]["resourceVersion"]
+    del server.objects[MAP]
+    with pytest.raises(StaleViewError):
+        await cluster.observe("town", "sleigh")
+
+
+@pytest.mark.parametrize("what", ["Service", "ConfigMap", "Pod"])
+async def test_a_stranger_keeps_its_name(
+    server: Server, cluster: kube.KubeCluster, job: Job, what: str
+) -> None:
+    service = builders.npdc_service(job, 0)
+    pod = {"kind": "Pod", "metadata": {**service["metadata"], "name": "sleigh-home-0"}}
+    made = {"Service": service, "ConfigMap": builders.wiring_map(job, Wiring(), ""), "Pod": pod}[what]
+    path = f"api/v1/namespaces/town/{what.lower()}s/{made['metadata']['name']}"
+    server.put(path, {"kind": what, "metadata": {"name": made["metadata"]["name"]}, "mine": True})
+    with pytest.raises(RefusedError, match=f"{what} {made['metadata']['name']} exists and is not of") as why:
+        await (cluster.create_pod(made) if what == "Pod" else cluster.apply(made))
+    assert why.value.reason == "NameTaken" and server.objects[path]["mine"]
+
+
+async def test_what_an_earlier_job_left_is_waited_for(
+    server: Server, cluster: kube.KubeCluster, job: Job
+) -> None:
+    earlier = parse_job({**body(), "metadata": {**body()["metadata"], "namespace": "town", "uid": "earlier"}})
+    server.put(MAP, builders.wiring_map(earlier, Wiring()))
+    with pytest.raises(kube.ApiError) as caught:
+        await cluster.apply(builders.wiring_map(job, Wiring(), replaces=""))
+    assert caught.value.status == 409
+
+
+@pytest.mark.parametrize("status", [400, 403, 422])
+async def test_a_refusal_is_told_in_the_servers_words(
+    server: Server, cluster: kube.KubeCluster, job: Job, status: int
+) -> None:
+    server.refuse["POST"] = status
+    with pytest.raises(RefusedError, match="Service sleigh-npdc: quota says no") as why:
+        await cluster.create_pod(builders.npdc_service(job, 0))
+    assert why.value.reason == "Refused"
+
+
+@pytest.mark.parametrize("status", [409, 429, 500, 503])
+async def test_trouble_of_the_server_is_no_refusal(
+    server: Server, cluster: kube.KubeCluster, job: Job, status: int
+) -> None:
+    server.refuse["PATCH"] = status
+    with pytest.raises(kube.ApiError):
+        await cluster.apply(builders.npdc_service(job, 0))
+
+
+async def test_only_this_very_pod_is_deleted(server: Server, cluster: kube.KubeCluster, job: Job) -> None:
+    path = "api/v1/namespaces/town/pods/sleigh-mdc-0-0"
+    server.put(path, {"metadata": {"name": "sleigh-mdc-0-0", "uid": "later"}})
+    await cluster.delete_pod("town", Delete("sleigh-mdc-0-0", "earlier", "because"))
+    assert path in server.objects
+    await cluster.delete_pod("town", Delete("sleigh-mdc-0-0", "later", "because", force=True))
+    assert path not in server.objects and server.asked[-1][2]["gracePeriodSeconds"] == 0
+    await cluster.delete_pod("town", Delete("sleigh-mdc-0-0", "later", "because"))
+
+
+async def test_only_what_is_ours_is_removed(server: Server, cluster: kube.KubeCluster, job: Job) -> None:
+    raw = {**body(), "metadata": {**body()["metadata"], "namespace": "town", "uid": job.uid, "generation": 1}}
+    server.objects[f"{JOBS}/sleigh"] = raw
+    seen = await cluster.observe("town", "sleigh")
+    assert seen is not None
+    server.put("api/v1/namespaces/town/services/sleigh-npdc", {"metadata": {"name": "sleigh-npdc"}})
+    await cluster.remove(seen, "Service", "sleigh-npdc")
+    await cluster.remove(seen, "ConfigMap", "sleigh-wiring")
+    assert server.writes() == []
+    server.put(MAP, builders.wiring_map(job, Wiring()))
+    await cluster.remove(seen, "ConfigMap", "sleigh-wiring")
+    assert MAP not in server.objects
+
+
+async def test_the_same_event_is_counted_and_too_many_are_dropped(
+    server: Server, api: kube.KubeApi, job: Job
+) -> None:
+    dropped: list[int] = []
+    cluster = kube.KubeCluster(api, Pulse(lambda: 0.0), Nodes(lambda: 0.0), lambda: dropped.append(1))
+    raw = {**body(), "metadata": {**body()["metadata"], "namespace": "town", "uid": job.uid, "generation": 1}}
+    server.objects[f"{JOBS}/sleigh"] = raw
+    seen = await cluster.observe("town", "sleigh")
+    assert seen is not None
+    for _ in range(3):
+        await cluster.emit(seen, Event("Warning", "Because", "again"))
+    (written,) = [o for p, o in server.objects.items() if "/events/" in p]
+    assert (written["count"], written["reason"], written["message"]) == (3, "Because", "again")
+    assert written["involvedObject"]["uid"] == job.uid
+    for number in range(BURST):
+        await cluster.emit(seen, Event("Warning", "Because", f"number {number}"))
+    assert len(dropped) == 3 and len([p for p in server.objects if "/events/" in p]) == BURST - 2
+
+
+async def test_writes_do_not_begin_when_they_may_not(server: Server, api: kube.KubeApi, job: Job) -> None:
+    heard: list[tuple[str, str, int]] = []
+    asked = api.watched(lambda: False, lambda verb, resource, code, _: heard.append((verb, resource, code)))
+    with pytest.raises(kube.NotLeadingError):
+        await a_cluster(asked).create_pod(builders.npdc_service(job, 0))
+    assert server.asked == []
+    assert await asked.jobs(None) == [] and heard == [("list", "elftrainingjobs", 200)]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "verb", "resource"),
+    [
+        ("GET", "api/v1/namespaces/town/pods", "list", "pods"),
+        ("GET", "api/v1/namespaces/town/pods/sleigh-home-0", "get", "pods"),
+        ("POST", "api/v1/namespaces/town/pods", "create", "pods"),
+        ("PUT", "apis/coordination.k8s.io/v1/namespaces/a/leases/b", "update", "leases"),
+        ("PATCH", f"{JOBS}/sleigh/status", "patch", "elftrainingjobs/status"),
+        ("DELETE", MAP, "delete", "configmaps"),
+        ("GET", "apis/northpole.dev/v1alpha1/elftrainingjobs", "list", "elftrainingjobs"),
+    ],
+)
+def test_requests_are_named_as_rbac_names_them(method: str, path: str, verb: str, resource: str) -> None:
+    assert (kube._verb(method, path), kube._resource(path)) == (verb, resource)
+
+
+async def test_a_lease_is_replaced_only_as_it_was(server: Server, api: kube.KubeApi) -> None:
+    leases = kube.KubeLeases(api, "town", "operator")
+    assert await leases.get() is None
+    assert await leases.create({"holderIdentity": "a"}) and not await leases.create({"holderIdentity": "b"})
+    held = await leases.get()
+    assert held is not None and held["spec"]["holderIdentity"] == "a"
+    server.refuse["PUT"] = 409
+    assert not await leases.update({**held, "spec": {"holderIdentity": "c"}})

@@ -1,9 +1,9 @@
 """What a look must show at least, because it was seen or written before: a look that does not is stale.
 
-See docs/adr/0011. A LIST without a resource version is answered from the newest state, so this does not happen with one
+A LIST without a resource version is answered from the newest state, so this does not happen with one
 healthy API server. It does behind a load balancer in front of one that has lost its peers. Nothing here is
 needed for safety (pods are created under names that are theirs alone and deleted by UID, the wiring is
-replaced only if it is as it was seen): it spares pods that would be made and unmade.
+replaced only if it is as it was seen): it spares pods that would be made and unmade. See docs/adr/0011.
 """
 
 from __future__ import annotations

@@ -43,10 +43,14 @@ class Place:
     verdict: Verdict | None = None
 
     def serves(self, training: Mapping[str, Any]) -> bool:
-        """Its pod is ready; the NPDC may say so itself, before the next probe of its pod does."""
+        """Its pod is ready; the NPDC may say so of itself and of MDCs, sooner than the next probe."""
         if self.pod is None:
             return False
-        return self.pod.ready or (self.role is Role.NPDC and _is_from(training, self.slot.incarnation))
+        if self.pod.ready:
+            return True
+        if self.role is Role.NPDC:
+            return _is_from(training, self.slot.incarnation)
+        return (self.index, self.slot.incarnation) in connected(training)
 
 
 class Running:
@@ -59,8 +63,9 @@ class Running:
         if seen.wiring is not None and _is_from(seen.training, seen.wiring.npdc.incarnation):
             patience = spec.mdc_timeout_seconds + HEARTBEAT_SLACK_SECONDS
             (unheard if seen.npdc_silence >= patience else heard).add(seen.wiring.npdc.uid)
-            serving = {entry.get("mdc") for entry in seen.training.get("serving") or ()}
-            heard |= {slot.uid for index, slot in seen.wiring.mdcs.items() if index in serving}
+            there = connected(seen.training)
+            mdcs = seen.wiring.mdcs.items()
+            heard |= {slot.uid for index, slot in mdcs if (index, slot.incarnation) in there}
         self.around = Surroundings(now, frozenset(unheard), frozenset(heard), seen.lost_nodes)
         self.delete: list[Delete] = []
         self.create: list[Create] = []
@@ -217,7 +222,7 @@ class Running:
             before = old.mdcs.get(place.index)
             if before is not None and place.slot.uid and before.uid == place.slot.uid:
                 current[place.index] = before.homes
-        eligible = [p.index for p in mdcs if self._eligible(p, current.get(p.index, frozenset()))]
+        eligible = [p.index for p in mdcs if self._eligible(p)]
         if not eligible:
             eligible = [p.index for p in mdcs if p.pod is not None and p.verdict is None]
         homes = rebalance_units(current, eligible, self.spec.units)
@@ -225,12 +230,11 @@ class Running:
         retired = {i: s for i, s in old.mdcs.items() if i >= self.spec.mdcs}
         return slots | {i: replace(vacate(s), replaced=s.replaced) for i, s in retired.items()}
 
-    def _eligible(self, place: Place, homes: frozenset[int]) -> bool:
+    def _eligible(self, place: Place) -> bool:
         if place.pod is None or place.verdict is not None:
             return False
         first = place.slot.replaced == 0 and self.now - place.pod.created < FIRST_START_SECONDS
-        heard = {entry.get("mdc") for entry in self.seen.training.get("serving") or ()}
-        return place.pod.ready or first or (bool(homes) and place.index in heard)
+        return first or place.serves(self.seen.training)
 
     def _npdc_objects(self, npdc: Place) -> list[Manifest]:
         """What the NPDC needs before its pod: an account, an address that leads to this incarnation."""
@@ -312,6 +316,12 @@ class Running:
         if self.history:
             message += f"; the last: {self.history[-1].message}"
         return wind_up(self.seen, self.now, Condition("Failed", True, "ReplacementsExhausted", message))
+
+
+def connected(training: Mapping[str, Any]) -> frozenset[tuple[int, int]]:
+    """(index, incarnation) of the MDCs that the NPDC hears."""
+    found = ((e.get("mdc", -1), e.get("incarnation", -1)) for e in training.get("serving") or ())
+    return frozenset(found)
 
 
 def _is_from(training: Mapping[str, Any], incarnation: int) -> bool:

@@ -348,6 +348,17 @@ def test_a_replacement_gets_homes_only_when_it_serves() -> None:
     assert len(wiring_of(decide(serving)).mdcs[1].homes) == 2
 
 
+@pytest.mark.parametrize(("incarnation", "homes"), [(1, 2), (0, 0), (2, 0)])
+def test_a_replacement_that_the_npdc_hears_need_not_wait_for_its_probe(incarnation: int, homes: int) -> None:
+    seen = with_pod(settled(), MDC, **FAILED)
+    fresh = pod(Role.MDC, 1, 1, ready=False, created=NOW)
+    seen = replace(without(seen, MDC), wiring=wiring_of(decide(seen)))
+    said = {"phase": "Training", "serving": [{"mdc": 1, "incarnation": incarnation, "homes": 0}]}
+    decided = decide(replace(seen, pods=(*seen.pods, fresh), status={**seen.status, "training": said}))
+    assert len(wiring_of(decided).mdcs[1].homes) == homes
+    assert decided.status["miniDataCenters"]["ready"] == (2 if homes else 1)
+
+
 def test_at_the_first_start_homes_are_assigned_before_the_mdcs_serve() -> None:
     seen = half_started(*PODS)
     young = replace(seen, pods=tuple(replace(p, created=NOW - 1.0) for p in seen.pods))

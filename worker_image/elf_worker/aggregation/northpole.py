@@ -170,9 +170,13 @@ class NorthPole:
             if slot.uid and now >= self._missing_since.get((index, slot.uid), now) + GRACE_SECONDS
         ]
 
-    def serving(self) -> dict[int, int]:
-        """Homes in effect for each MDC that is connected."""
-        return {i: self._served.get(i, ("", 0))[1].bit_count() for i in self._members}
+    def serving(self) -> list[tuple[int, int, int]]:
+        """(index, incarnation, homes in effect) of the MDCs that are connected."""
+        slots = self.wiring.mdcs if self.wiring else {}
+        return [
+            (index, slots[index].incarnation, self._served.get(index, ("", 0))[1].bit_count())
+            for index in sorted(self._members)
+        ]
 
     # -- events -------------------------------------------------------------------------------------------
 

@@ -320,7 +320,7 @@ class NpdcShell(Shell):
             "round": pole.round,
             "metrics": {name: f"{value:.4f}" for name, value in sorted(metrics.items())},
             "exact": record.exact if record else True,
-            "serving": [{"mdc": i, "homes": n} for i, n in sorted(pole.serving().items())],
+            "serving": [{"mdc": i, "incarnation": k, "homes": n} for i, k, n in pole.serving()],
             "counted": [{"mdc": i, "gradients": n} for i, n in sorted(self._served.items())],
             "unreachable": [
                 {"mdc": i, "incarnation": k, "uid": uid} for i, k, uid in pole.unreachable(self.now())

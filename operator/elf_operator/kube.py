@@ -163,6 +163,7 @@ class KubeCluster:
         return Observation(
             job=parse_job(job),
             pods=seen,
+            taken=frozenset(b["metadata"]["name"] for b in pods["items"] if not _owned(b, uid)),
             lost_nodes=self._nodes.lost() & {pod.node for pod in seen},
             npdc_silence=self._pulse.note(uid, status.get("training") or {}),
             wiring=known,

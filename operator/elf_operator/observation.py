@@ -60,6 +60,8 @@ class Observation:
     """The job's whole status as last written, `training` included."""
     service: Mapping[str, Any] | None = None
     """The NPDC's Service, if it exists."""
+    taken: frozenset[str] = frozenset()
+    """Names of pods that an earlier job of this name has left; they go by their owner references."""
     lost_nodes: frozenset[str] = frozenset()
     """Nodes that pods of the job are bound to and that are not ready, or gone."""
     npdc_silence: float = 0.0

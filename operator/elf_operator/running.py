@@ -73,6 +73,8 @@ class Running:
         self.history = status.previous_replacements(seen)
         self.problems: list[Verdict] = []
         self.replaced: list[Replaced] = []
+        self.blocked: list[str] = []
+        """Pods that cannot be created before their namesakes are gone."""
 
     def plan(self) -> Plan:
         """Fill every slot, give every home an MDC, say how things stand."""
@@ -173,8 +175,14 @@ class Running:
         vacant = Place(role, index, replace(slot, uid="", homes=frozenset()))
         if self.now >= slot.not_before:
             manifest = builders.pod(self.seen.job, self.spec, self.defaults, role, index, slot.incarnation)
-            self.create.append(Create(builders.avoiding(manifest, _bad_nodes(slot)), reason))
+            self._create(builders.avoiding(manifest, _bad_nodes(slot)), reason)
         return vacant
+
+    def _create(self, manifest: Manifest, reason: str) -> None:
+        if (name := manifest["metadata"]["name"]) in self.seen.taken:
+            self.blocked.append(name)
+        else:
+            self.create.append(Create(manifest, reason))
 
     def _delete_strays(self, npdc: Place, mdcs: list[Place]) -> None:
         """Pods that fill no slot: earlier incarnations, and slots that are not wanted any more."""
@@ -196,7 +204,7 @@ class Running:
             pod = pods.pop(index, None)
             if pod is None:
                 manifest = builders.pod(self.seen.job, self.spec, self.defaults, Role.HOME, index, 0)
-                self.create.append(Create(manifest, "home is missing"))
+                self._create(manifest, "home is missing")
                 continue
             ready += size * pod.ready
             verdict = verdicts.judge(pod, self.around)
@@ -241,7 +249,8 @@ class Running:
         job = self.seen.job
         service = builders.npdc_service(job, npdc.slot.incarnation)
         seen = ((self.seen.service or {}).get("spec") or {}).get("selector")
-        starting = npdc.pod is None
+        name = names.pod(job.name, Role.NPDC, 0, npdc.slot.incarnation)
+        starting = any(c.manifest["metadata"]["name"] == name for c in self.create)
         # The Service comes first: where it is seen, the rest may be there too, to be removed one day.
         out = [service] if seen != service["spec"]["selector"] else []
         return out + (builders.npdc_account(job) if starting or self.seen.service is None else [])
@@ -289,6 +298,8 @@ class Running:
         return status.build(self.seen, self.now, state, conditions, counts, self.history, assignments)
 
     def _missing(self, counts: Counts) -> Iterator[str]:
+        if self.blocked:
+            yield f"{self.blocked[0]} of an earlier job of this name is still there"
         if not counts.npdc_ready:
             yield "the NPDC does not serve yet"
         if counts.mdcs_ready < counts.mdcs_desired:

@@ -359,6 +359,14 @@ def test_a_replacement_that_the_npdc_hears_need_not_wait_for_its_probe(incarnati
     assert decided.status["miniDataCenters"]["ready"] == (2 if homes else 1)
 
 
+def test_what_an_earlier_job_left_is_waited_for() -> None:
+    decided = decide(replace(observation(), taken=frozenset({"sleigh-npdc-0", "sleigh-home-1", "other"})))
+    created = {c.manifest["metadata"]["name"] for c in decided.create}
+    assert created.isdisjoint({"sleigh-npdc-0", "sleigh-home-1"}) and {"sleigh-home-0", MDC} <= created
+    said = condition(decided.status, "Ready")["message"]
+    assert "sleigh-npdc-0 of an earlier job of this name is still there" in said
+
+
 def test_at_the_first_start_homes_are_assigned_before_the_mdcs_serve() -> None:
     seen = half_started(*PODS)
     young = replace(seen, pods=tuple(replace(p, created=NOW - 1.0) for p in seen.pods))

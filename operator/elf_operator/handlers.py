@@ -68,6 +68,7 @@ class Operator:
     async def start(self) -> None:
         """Connect, stand for election, serve health and metrics. Raises OSError if the port is taken."""
         settings, metrics = self._settings, self._metrics
+        logging.getLogger().addHandler(metrics.counts_errors())
         bare = await self._stack.enter_async_context(kube.connect())
         may_write, leading = self._stand(bare)
         api = bare.watched(may_write, self._requested)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -14,6 +22,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
         self.reconciles = Counter(
             "elf_operator_reconciles",
             "Looks at a job, by what came of them: done, outage (the API server did not do as asked), bug.",
@@ -45,6 +54,12 @@ class Metrics:
             ["role", "reason"],
             registry=self._registry,
         )
+        self.errors_logged = Counter(
+            "elf_operator_errors_logged",
+            "Log records of level ERROR and above, by the package that wrote them.",
+            ["logger"],
+            registry=self._registry,
+        )
         self.events_dropped = Counter(
             "elf_operator_events_dropped",
             "Events not written because their job had too many.",
@@ -60,6 +75,19 @@ class Metrics:
         self.api_requests.labels(verb, resource, str(code)).inc()
         self.api_seconds.labels(verb).observe(seconds)
 
+    def counts_errors(self) -> logging.Handler:
+        """A handler of log records that only counts."""
+        return _ErrorCount(self.errors_logged)
+
     def text(self) -> bytes:
         """The page that Prometheus reads."""
         return generate_latest(self._registry)
+
+
+class _ErrorCount(logging.Handler):
+    def __init__(self, counter: Counter) -> None:
+        super().__init__(logging.ERROR)
+        self._counter = counter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._counter.labels(record.name.partition(".")[0]).inc()

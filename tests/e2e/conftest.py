@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from e2e.cluster import Kubectl, describe, wait
+from e2e.faults import Breaker
 
 ROOT = pathlib.Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
@@ -28,6 +29,9 @@ CEL_SINCE = (1, 25)
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--context", help="kubeconfig context of a cluster that may be tested on")
     parser.addoption("--breaker", help="program that breaks nodes, network and API server of that cluster")
+    parser.addoption("--repeat", type=int, default=3, help="how often each fault is timed")
+    parser.addoption("--power-cuts", type=int, default=1, help="how often the power of a node is cut, timed")
+    parser.addoption("--endure", type=float, default=60.0, help="seconds of random faults to one job")
     parser.addoption("--volume-dir", help="directory that all nodes have, where there is no StorageClass")
     parser.addoption("--worker-image", default="ghcr.io/northpole-dev/elf-worker:dev")
     parser.addoption("--operator-image", default="ghcr.io/northpole-dev/elf-operator:dev")
@@ -91,6 +95,18 @@ def kubectl(operator: Kubectl) -> Iterator[Kubectl]:
     kubectl("delete", "elftrainingjobs", "--all", "--wait=true")
     wait("the pods are gone", lambda: not kubectl.get("pods")["items"], 240)
     Kubectl(operator.context)("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def breaker(request: pytest.FixtureRequest) -> Iterator[Breaker]:
+    """Breaks nodes, the network and the API server of the cluster."""
+    program = request.config.getoption("--breaker")
+    if not program:
+        verbs = "node-down N, node-up N, partition IP, heal IP, api-down, api-up"
+        pytest.skip(f"needs --breaker PROGRAM, one that takes {verbs}")
+    made = Breaker(program)
+    yield made
+    made.mend()
 
 
 @pytest.fixture(scope="session")

@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from e2e.cluster import Kubectl, wait
+from e2e.faults import Breaker
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 Make = Callable[..., dict[str, Any]]
 RUN: dict[str, Any] = {"rounds": 1500, "target": None, "evaluateEvery": 100}
 AWAY_SECONDS = 20
-
-
-@pytest.fixture
-def breaker(request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
-    """Breaks nodes, the network and the API server of the cluster, and mends whatever is still broken."""
-    program = request.config.getoption("--breaker")
-    if not program:
-        verbs = "node-down N, node-up N, partition IP, heal IP, api-down, api-up"
-        pytest.skip(f"needs --breaker PROGRAM, one that takes {verbs}")
-    undo = {"node-down": "node-up", "partition": "heal", "api-down": "api-up"}
-    broken: list[tuple[str, ...]] = []
-
-    def act(verb: str, *what: str) -> None:
-        subprocess.run([program, verb, *what], check=True, capture_output=True, timeout=120)
-        if verb in undo:
-            broken.append((undo[verb], *what))
-        elif (verb, *what) in broken:
-            broken.remove((verb, *what))
-
-    yield act
-    for verb, *what in list(broken):
-        act(verb, *what)
 
 
 class Story:
@@ -84,7 +62,7 @@ class Story:
 
 
 def test_thirteen_faults_in_one_run(
-    kubectl: Kubectl, operator: Kubectl, sample: Make, local_report: Make, breaker: Callable[..., None]
+    kubectl: Kubectl, operator: Kubectl, sample: Make, local_report: Make, breaker: Breaker
 ) -> None:
     assert kubectl.apply(sample(**RUN)).returncode == 0
     story = Story(kubectl, "digits")
@@ -111,20 +89,20 @@ def test_thirteen_faults_in_one_run(
     assert training["modelDigest"] == local_report(**RUN)["modelDigest"]
 
 
-def _partition(story: Story, breaker: Callable[..., None]) -> None:
+def _partition(story: Story, breaker: Breaker) -> None:
     address = story.kubectl.get("pod", story.newest("mdc", 1))["status"]["podIP"]
     breaker("partition", address)
     _stay_away()
     breaker("heal", address)
 
 
-def _api_outage(breaker: Callable[..., None]) -> None:
+def _api_outage(breaker: Breaker) -> None:
     breaker("api-down")
     _stay_away()
     breaker("api-up")
 
 
-def _node_outage(story: Story, breaker: Callable[..., None]) -> None:
+def _node_outage(story: Story, breaker: Breaker) -> None:
     node = story.kubectl.get("pod", story.newest("mdc", 0))["spec"]["nodeName"]
     breaker("node-down", node)
     _stay_away()

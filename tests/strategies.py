@@ -63,7 +63,7 @@ def assignments(draw: st.DrawFn, most_homes: int = 40, most_mdcs: int = 6) -> tu
 def zoned_assignments(
     draw: st.DrawFn, most_homes: int = 24, most_mdcs: int = 5
 ) -> tuple[dict, list[int], int, int | None, tuple[dict[int, str], dict[int, str]]]:
-    """(current, eligible, homes, capacity, (zones of homes, zones of MDCs)): of some the zone is not known."""
+    """(current, eligible, homes, capacity, (zones of homes, zones of MDCs)); of some the zone is unknown."""
     current, eligible, homes = draw(assignments(most_homes, most_mdcs))
     capacity = draw(st.none() | st.integers(1, max(1, homes)))
     zone = st.sampled_from(["east", "west", "north"])

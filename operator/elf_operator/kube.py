@@ -95,10 +95,12 @@ class KubeCluster:
         wired = wiring is not None and _owned(wiring, uid)
         seen = tuple(pod for body in owned if (pod := parse_pod(body)) is not None)
         status = job.get("status") or {}
+        nodes = {pod.node for pod in seen}
         return Observation(
             job=parse_job(job),
             pods=seen,
-            lost_nodes=self._nodes.lost() & {pod.node for pod in seen},
+            lost_nodes=self._nodes.lost() & nodes,
+            zones=self._nodes.zones(nodes),
             npdc_silence=self._pulse.note(uid, status.get("training") or {}),
             wiring=Wiring.from_json(wiring["data"][WIRING_KEY]) if wiring is not None and wired else None,
             status=status,

@@ -98,7 +98,7 @@ class _Loose:
         return sorted(home for there in by_zone.values() for home in there)
 
     def most_wanted(self, slots: Sequence[int], count: int) -> list[int]:
-        """So many of these MDCs, each to get one place more: where homes of its zone lack one, then in order."""
+        """So many of these MDCs to get one place more: first where homes of the zone lack one."""
         lacking = Counter(self._room)
         wanted: list[int] = []
         rest: list[int] = []

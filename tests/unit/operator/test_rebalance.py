@@ -339,7 +339,7 @@ def test_units_obey_capacity_and_follow_most_of_their_homes(case: Zoned, size: i
     zones = {}
     for number, unit in enumerate(units):
         there = [places[0].get(h) for h in unit]
-        zones |= {number: zone for zone in there if zone and there.count(zone) > len(unit) / 2}
+        zones |= {number: zone for zone in there if there.count(zone) > len(unit) / 2 and zone}  # noqa: B035
     whole = {
         m: frozenset(i for i, u in enumerate(units) if held.issuperset(u)) for m, held in current.items()
     }

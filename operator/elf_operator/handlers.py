@@ -183,7 +183,8 @@ def mark_of(body: Mapping[str, Any]) -> tuple[Any, ...]:
     """What of a job makes the operator act: its spec, and of its progress what concerns data centers."""
     meta, training = body["metadata"], (body.get("status") or {}).get("training") or {}
     acted_on = ("phase", "incarnation", "unreachable")
-    return (meta.get("uid"), meta.get("generation"), *(str(training.get(key)) for key in acted_on))
+    slow = tuple(str(entry.get("uid")) for entry in training.get("stragglers") or ())
+    return (meta.get("uid"), meta.get("generation"), slow, *(str(training.get(key)) for key in acted_on))
 
 
 def configure(settings: kopf.OperatorSettings) -> None:

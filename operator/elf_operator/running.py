@@ -28,6 +28,7 @@ FREE_FAILURES = 2
 """So many short lives in a row cost their slot no wait."""
 LONGEST_BACKOFF_SECONDS = 60.0
 REMEMBERED_NODES = 3
+BAD_NODE_REASONS = (verdicts.UNREACHABLE, verdicts.NODE_LOST, verdicts.STRAGGLER)
 HEARTBEAT_SLACK_SECONDS = 2.0
 """What an NPDC's word may take to the operator, beyond the time after which it is taken for dead."""
 
@@ -61,7 +62,14 @@ class Running:
             (unheard if seen.npdc_silence >= patience else heard).add(seen.wiring.npdc.uid)
             serving = {entry.get("mdc") for entry in seen.training.get("serving") or ()}
             heard |= {slot.uid for index, slot in seen.wiring.mdcs.items() if index in serving}
-        self.around = Surroundings(now, frozenset(unheard), frozenset(heard), seen.lost_nodes)
+        slow = {
+            str(entry["uid"]): (float(entry["seconds"]), float(entry["median"]))
+            for entry in seen.training.get("stragglers") or ()
+            if spec.straggler_factor is not None
+        }
+        self.around = Surroundings(
+            now, frozenset(unheard), frozenset(heard), seen.lost_nodes, slow, spec.straggler_factor or 1.0
+        )
         self.delete: list[Delete] = []
         self.create: list[Create] = []
         self.events: list[Event] = []
@@ -149,8 +157,8 @@ class Running:
         wait = min(LONGEST_BACKOFF_SECONDS, 2.0**excess) if excess > 0 else 0.0
         nodes = slot.nodes if not stable else ()
         if pod is not None and pod.node:
-            # A node from which nothing is heard may be gone: once is enough, before Kubernetes knows.
-            times = 2 if verdict.reason in (verdicts.UNREACHABLE, verdicts.NODE_LOST) else 1
+            # A node from which nothing is heard may be gone, and one that is slow stays so: once is enough.
+            times = 2 if verdict.reason in BAD_NODE_REASONS else 1
             nodes = (*nodes, *[pod.node] * times)[-REMEMBERED_NODES:]
         return replace(
             slot,

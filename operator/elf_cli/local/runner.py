@@ -109,7 +109,8 @@ class Runner:
         seen: tuple[Any, ...] = ()
         while True:
             training = self.cluster.training()
-            mark = (training.get("phase"), str(training.get("unreachable")))
+            slow = [entry["uid"] for entry in training.get("stragglers") or ()]
+            mark = (training.get("phase"), str(training.get("unreachable")), slow)
             if mark != seen:
                 seen = mark
                 self.cluster.woken.set()

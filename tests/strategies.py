@@ -57,3 +57,15 @@ def assignments(draw: st.DrawFn, most_homes: int = 40, most_mdcs: int = 6) -> tu
     places = draw(st.lists(st.none() | st.sampled_from(mdcs), min_size=homes, max_size=homes))
     current = {m: frozenset(h for h, place in enumerate(places) if place == m) for m in mdcs}
     return current, draw(st.lists(st.sampled_from(mdcs), unique=True)), homes
+
+
+@st.composite
+def zoned_assignments(
+    draw: st.DrawFn, most_homes: int = 24, most_mdcs: int = 5
+) -> tuple[dict, list[int], int, int | None, tuple[dict[int, str], dict[int, str]]]:
+    """(current, eligible, homes, capacity, (zones of homes, zones of MDCs)); of some the zone is unknown."""
+    current, eligible, homes = draw(assignments(most_homes, most_mdcs))
+    capacity = draw(st.none() | st.integers(1, max(1, homes)))
+    zone = st.sampled_from(["east", "west", "north"])
+    places = draw(st.tuples(*(st.dictionaries(st.integers(0, n), zone) for n in (homes, most_mdcs))))
+    return current, eligible, homes, capacity, places

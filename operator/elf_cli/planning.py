@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import pathlib
 import sys
@@ -18,7 +19,8 @@ from elf_operator.builders import Defaults
 from elf_operator.observation import Observation
 from elf_operator.planner import plan
 from elf_operator.plans import Plan
-from elf_operator.rebalance import rebalance_units
+from elf_operator.rebalance import Zones, rebalance_units
+from elf_operator.running import zones_of
 from elf_operator.spec import parse_job
 from elf_worker.contract import WIRING_KEY, Wiring, format_ids
 
@@ -60,7 +62,11 @@ def _of_job(name: str, namespace: str | None, context: str | None) -> Observatio
 
     async def look() -> Observation | None:
         async with kube.connect(context) as api:
-            cluster = kube.KubeCluster(api, Pulse(time.monotonic), Nodes(time.monotonic))
+            nodes = Nodes(time.monotonic)
+            with contextlib.suppress(kube.ApiError):  # without the right to see nodes: as if without zones
+                for node in (await api.request("GET", "api/v1/nodes"))["items"]:
+                    nodes.note(None, node)
+            cluster = kube.KubeCluster(api, Pulse(time.monotonic), nodes)
             where = namespace or await kube.current_namespace(context)
             return await cluster.observe(where, name)
 
@@ -98,6 +104,7 @@ def _assignment(decided: Plan) -> dict[int, frozenset[int]]:
 def _print(seen: Observation, decided: Plan) -> None:
     console = Console(highlight=False)
     before = {i: slot.homes for i, slot in seen.wiring.mdcs.items()} if seen.wiring else {}
+    zones = zones_of(seen, seen.job.spec) if seen.job.spec is not None else Zones()
     table = Table(title=f"{seen.job.name}: would be {decided.status['state']}")
     for column in ("", "what", "why"):
         table.add_column(column, overflow="fold")
@@ -109,7 +116,7 @@ def _print(seen: Observation, decided: Plan) -> None:
         table.add_row("apply", f"{manifest['kind']} {manifest['metadata']['name']}", "")
     for index, homes in sorted(_assignment(decided).items()):
         came = homes - before.get(index, frozenset())
-        table.add_row("wire", f"mdc {index}: homes {format_ids(homes) or 'none'}", f"{len(came)} of them new")
+        table.add_row("wire", _served(index, homes, zones), f"{len(came)} of them new")
     for kind, name in decided.remove:
         table.add_row("remove", f"{kind} {name}", "")
     for event in decided.events:
@@ -120,9 +127,17 @@ def _print(seen: Observation, decided: Plan) -> None:
         console.print(table)
     if seen.job.spec is not None and decided.status["state"] in ("Pending", "Running", "Degraded"):
         spec = seen.job.spec
-        final = rebalance_units(_assignment(decided) or before, range(spec.mdcs), spec.units)
-        parts = [f"mdc {index}: homes {format_ids(homes)}" for index, homes in sorted(final.items())]
+        now = _assignment(decided) or before
+        final = rebalance_units(now, range(spec.mdcs), spec.units, spec.mdc_capacity, zones)
+        parts = [_served(index, homes, zones) for index, homes in sorted(final.items())]
         console.print("once every MDC serves: " + "; ".join(parts))
+
+
+def _served(index: int, homes: frozenset[int], zones: Zones) -> str:
+    said = f"mdc {index}: homes {format_ids(homes) or 'none'}"
+    if not homes or index not in zones.mdcs:
+        return said
+    return f"{said} ({sum(zones.near(home, index) for home in homes)} of its zone, {zones.mdcs[index]})"
 
 
 def _refuse(message: str, status: int) -> NoReturn:

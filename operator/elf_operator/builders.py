@@ -64,6 +64,7 @@ def job_config(job: Job, spec: Spec) -> JobConfig:
         deadline_seconds=float(spec.deadline_seconds),
         checkpoint_every=spec.checkpoint_every,
         silence_seconds=float(spec.mdc_timeout_seconds),
+        straggler_factor=spec.straggler_factor,
     )
 
 

@@ -20,7 +20,7 @@ from elf_operator import health, kube, names
 from elf_operator.builders import Defaults
 from elf_operator.leadership import Election
 from elf_operator.metrics import Metrics
-from elf_operator.running import HEARTBEAT_SLACK_SECONDS, connected
+from elf_operator.running import HEARTBEAT_SLACK_SECONDS, acted_on
 from elf_operator.watchmen import NODE_GRACE_SECONDS, Nodes, Pulse
 from elf_operator.workqueue import OUTAGES, Queue, brief
 from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION
@@ -180,9 +180,7 @@ def _end_at_once() -> None:
 def mark_of(body: Mapping[str, Any]) -> tuple[Any, ...]:
     """What of a job makes the operator act: its spec, and of its progress what concerns data centers."""
     meta, training = body["metadata"], (body.get("status") or {}).get("training") or {}
-    acted_on = ("phase", "incarnation", "unreachable")
-    said = [str(training.get(key)) for key in acted_on]
-    return (meta.get("uid"), meta.get("generation"), *said, connected(training))
+    return (meta.get("uid"), meta.get("generation"), *acted_on(training))
 
 
 def configure(settings: kopf.OperatorSettings) -> None:

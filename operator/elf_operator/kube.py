@@ -160,11 +160,13 @@ class KubeCluster:
         status = job.get("status") or {}
         known = Wiring.from_json(wiring["data"][WIRING_KEY]) if wiring is not None and wired else None
         self._expectations.check(uid, job["metadata"]["generation"], known.version if known else 0)
+        nodes = {pod.node for pod in seen}
         return Observation(
             job=parse_job(job),
             pods=seen,
             taken=frozenset(b["metadata"]["name"] for b in pods["items"] if not _owned(b, uid)),
-            lost_nodes=self._nodes.lost() & {pod.node for pod in seen},
+            lost_nodes=self._nodes.lost() & nodes,
+            zones=self._nodes.zones(nodes),
             npdc_silence=self._pulse.note(uid, status.get("training") or {}),
             wiring=known,
             wiring_resource=wiring["metadata"]["resourceVersion"] if wiring is not None and wired else "",

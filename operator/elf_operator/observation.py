@@ -64,6 +64,8 @@ class Observation:
     """Names of pods that an earlier job of this name has left; they go by their owner references."""
     lost_nodes: frozenset[str] = frozenset()
     """Nodes that pods of the job are bound to and that are not ready, or gone."""
+    zones: Mapping[str, str] = field(default_factory=dict)
+    """Node → zone, of nodes that pods of the job are bound to; empty where nodes are not known."""
     npdc_silence: float = 0.0
     """Seconds since the NPDC's progress, with its heartbeat, was last seen to change."""
 

@@ -11,7 +11,7 @@ from elf_operator.builders import Defaults, Manifest
 from elf_operator.endings import wind_up
 from elf_operator.observation import Observation, Pod
 from elf_operator.plans import Create, Delete, Event, Plan, Replaced
-from elf_operator.rebalance import rebalance_units
+from elf_operator.rebalance import Zones, rebalance_units
 from elf_operator.slots import rewired, vacate
 from elf_operator.spec import Spec
 from elf_operator.status import Condition, Counts, Replacement
@@ -28,6 +28,7 @@ FREE_FAILURES = 2
 """So many short lives in a row cost their slot no wait."""
 LONGEST_BACKOFF_SECONDS = 60.0
 REMEMBERED_NODES = 3
+BAD_NODE_REASONS = (verdicts.UNREACHABLE, verdicts.NODE_LOST, verdicts.STRAGGLER)
 HEARTBEAT_SLACK_SECONDS = 2.0
 """What an NPDC's word may take to the operator, beyond the time after which it is taken for dead."""
 
@@ -66,7 +67,14 @@ class Running:
             there = connected(seen.training)
             mdcs = seen.wiring.mdcs.items()
             heard |= {slot.uid for index, slot in mdcs if (index, slot.incarnation) in there}
-        self.around = Surroundings(now, frozenset(unheard), frozenset(heard), seen.lost_nodes)
+        slow = {
+            str(entry["uid"]): (float(entry["seconds"]), float(entry["median"]))
+            for entry in seen.training.get("stragglers") or ()
+            if spec.straggler_factor is not None
+        }
+        self.around = Surroundings(
+            now, frozenset(unheard), frozenset(heard), seen.lost_nodes, slow, spec.straggler_factor or 1.0
+        )
         self.delete: list[Delete] = []
         self.create: list[Create] = []
         self.events: list[Event] = []
@@ -75,6 +83,8 @@ class Running:
         self.replaced: list[Replaced] = []
         self.blocked: list[str] = []
         """Pods that cannot be created before their namesakes are gone."""
+        self.waiting = ""
+        """Why homes wait, if the MDCs that serve have no room for them."""
 
     def plan(self) -> Plan:
         """Fill every slot, give every home an MDC, say how things stand."""
@@ -157,8 +167,8 @@ class Running:
         wait = min(LONGEST_BACKOFF_SECONDS, 2.0**excess) if excess > 0 else 0.0
         nodes = slot.nodes if not stable else ()
         if pod is not None and pod.node:
-            # A node from which nothing is heard may be gone: once is enough, before Kubernetes knows.
-            times = 2 if verdict.reason in (verdicts.UNREACHABLE, verdicts.NODE_LOST) else 1
+            # A node from which nothing is heard may be gone, and one that is slow stays so: once is enough.
+            times = 2 if verdict.reason in BAD_NODE_REASONS else 1
             nodes = (*nodes, *[pod.node] * times)[-REMEMBERED_NODES:]
         return replace(
             slot,
@@ -233,10 +243,33 @@ class Running:
         eligible = [p.index for p in mdcs if self._eligible(p)]
         if not eligible:
             eligible = [p.index for p in mdcs if p.pod is not None and p.verdict is None]
-        homes = rebalance_units(current, eligible, self.spec.units)
+        zones = zones_of(self.seen, self.spec)
+        if self.seen.zones:
+            current = self._rooted(current, mdcs)
+        homes = rebalance_units(current, eligible, self.spec.units, self.spec.mdc_capacity, zones)
+        left = self.spec.homes - sum(map(len, homes.values()))
+        if eligible and left:
+            self.waiting = (
+                f"{left} of {self.spec.homes} homes wait for an MDC: {len(eligible)} "
+                f"serve{'s' * (len(eligible) == 1)}, "
+                f"spec.miniDataCenters.capacity is {self.spec.mdc_capacity}"
+            )
         slots = {p.index: replace(p.slot, homes=homes.get(p.index, frozenset())) for p in mdcs}
         retired = {i: s for i, s in old.mdcs.items() if i >= self.spec.mdcs}
         return slots | {i: replace(vacate(s), replaced=s.replaced) for i, s in retired.items()}
+
+    def _rooted(self, current: Mapping[int, frozenset[int]], mdcs: list[Place]) -> dict[int, frozenset[int]]:
+        """Only what has begun to work: the rest has nothing to lose by a move.
+
+        Homes and MDCs are assigned before they have nodes; once they have, they may still get into one zone.
+        """
+        running = {p.index for p in self.seen.of(Role.HOME) if p.ready}
+        slots = {place.index for place in mdcs if place.serves(self.seen.training)}
+        begun: set[int] = set()
+        for unit in self.spec.units:
+            if any(home // self.spec.per_pod in running for home in unit):
+                begun.update(unit)
+        return {slot: homes & begun for slot, homes in current.items() if slot in slots}
 
     def _eligible(self, place: Place) -> bool:
         if place.pod is None or place.verdict is not None:
@@ -275,13 +308,14 @@ class Running:
     def _status(self, counts: Counts, wiring: Wiring) -> dict[str, Any]:
         missing = list(self._missing(counts))
         started = bool(self.seen.training.get("round")) or self.seen.training.get("phase") == Phase.TRAINING
-        ready = not missing and started
+        ready = not (missing or self.waiting) and started
         problem = self.problems[0] if self.problems else None
         reason = problem.reason if problem else ("AllServing" if ready else "Starting")
-        message = "; ".join([*([problem.message] if problem else []), *missing]) or "every pod serves"
-        degraded = bool(missing or problem) and started
+        said = [*([problem.message] if problem else []), *([self.waiting] if self.waiting else []), *missing]
+        message = "; ".join(said) or "every pod serves"
+        degraded = bool(missing or problem or self.waiting) and started
         if degraded and problem is None:
-            reason = "Replacing"
+            reason = "OverCapacity" if self.waiting else "Replacing"
         state = "Degraded" if degraded else ("Running" if ready else "Pending")
         conditions = [
             Condition("Ready", ready, reason, message),
@@ -329,6 +363,14 @@ class Running:
         return wind_up(self.seen, self.now, Condition("Failed", True, "ReplacementsExhausted", message))
 
 
+def acted_on(training: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What of the NPDC's progress changes plans; the rest of it is for people."""
+    silent = tuple(str(entry.get("uid")) for entry in training.get("unreachable") or ())
+    slow = tuple(str(entry.get("uid")) for entry in training.get("stragglers") or ())
+    said = (training.get("phase"), training.get("incarnation"))
+    return (*said, silent, slow, connected(training))
+
+
 def connected(training: Mapping[str, Any]) -> frozenset[tuple[int, int]]:
     """(index, incarnation) of the MDCs that the NPDC hears."""
     found = ((e.get("mdc", -1), e.get("incarnation", -1)) for e in training.get("serving") or ())
@@ -338,6 +380,19 @@ def connected(training: Mapping[str, Any]) -> frozenset[tuple[int, int]]:
 def _is_from(training: Mapping[str, Any], incarnation: int) -> bool:
     """Whether this NPDC has said it, not its predecessor; it begins to speak when it trains."""
     return (training.get("phase"), training.get("incarnation")) == (Phase.TRAINING, incarnation)
+
+
+def zones_of(seen: Observation, spec: Spec) -> Zones:
+    """Zones of homes and of MDCs: those of the nodes that their pods are on."""
+    newest = {(p.role, p.index): p for p in sorted(seen.pods, key=lambda pod: pod.incarnation)}
+    there = {place: seen.zones[pod.node] for place, pod in newest.items() if pod.node in seen.zones}
+    homes = {
+        home: zone
+        for (role, index), zone in there.items()
+        if role is Role.HOME
+        for home in range(index * spec.per_pod, min((index + 1) * spec.per_pod, spec.homes))
+    }
+    return Zones(homes, {index: zone for (role, index), zone in there.items() if role is Role.MDC})
 
 
 def _bad_nodes(slot: Slot) -> list[str]:

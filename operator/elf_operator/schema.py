@@ -110,6 +110,7 @@ def _article(kind: object) -> str:
 _EXAMPLES = {
     "spec.task.entrypoint": "`module:Class` is expected, such as elf_worker.tasks.digits:Digits",
     "spec.round.quorum": 'a count (12) or a percentage from "1%" to "100%" is expected',
+    "spec.failurePolicy.stragglerFactor": 'a decimal number as a string is expected, such as "5"',
     "spec.target.atLeast": 'a decimal number as a string is expected, such as "0.95"',
     "spec.optimizer.name": "the name of a class of torch.optim is expected, such as Adam",
     "spec.northPole.checkpoint.volumeClaim": "the name of a PersistentVolumeClaim is expected",

@@ -62,12 +62,15 @@ class Spec:
     per_pod: int
     home_template: Mapping[str, Any]
     mdcs: int
+    mdc_capacity: int | None
+    """Homes that one MDC serves at most."""
     mdc_template: Mapping[str, Any]
     npdc_template: Mapping[str, Any]
     checkpoint_every: int
     volume_claim: str | None
     mdc_timeout_seconds: int
     max_replacements: int
+    straggler_factor: float | None
 
     @property
     def units(self) -> list[range]:
@@ -154,7 +157,33 @@ def _rule_errors(spec: Mapping[str, Any]) -> list[str]:
         found.append(f"spec.round.quorum: is {quorum}, at most spec.homes.replicas ({homes}) is allowed")
     if per_pod > homes:
         found.append(f"spec.homes.perPod: is {per_pod}, at most spec.homes.replicas ({homes}) is allowed")
-    return found + _aggregation_errors(spec["aggregation"], homes, mdcs)
+    if (factor := spec["failurePolicy"].get("stragglerFactor")) and not 1 < float(factor) < math.inf:
+        found.append(f"spec.failurePolicy.stragglerFactor: is {factor}, a number above 1 is expected")
+    found += _aggregation_errors(spec["aggregation"], homes, mdcs)
+    return found or _capacity_errors(spec)
+
+
+def _capacity_errors(spec: Mapping[str, Any]) -> list[str]:
+    """All MDCs together have to hold all homes; of a robust method, in whole groups."""
+    homes, mdcs = spec["homes"]["replicas"], spec["miniDataCenters"]["replicas"]
+    capacity, where = spec["miniDataCenters"].get("capacity"), "spec.miniDataCenters.capacity"
+    if capacity is None:
+        return []
+    if spec["aggregation"]["method"] == "mean":
+        if mdcs * capacity >= homes:
+            return []
+        return [
+            f"{where}: is {capacity}, at least {-(-homes // mdcs)} is needed: spec.miniDataCenters.replicas "
+            f"({mdcs}) times {capacity} is {mdcs * capacity}, spec.homes.replicas is {homes}"
+        ]
+    units = groups(homes, spec["aggregation"]["groupSize"])
+    largest, each = max(map(len, units)), -(-len(units) // mdcs)
+    if capacity // largest >= each:
+        return []
+    return [
+        f"{where}: is {capacity}, at least {each * largest} is needed: an MDC serves whole groups, "
+        f"{homes} homes make {len(units)} of up to {largest}, and {mdcs} MDCs have to serve up to {each} each"
+    ]
 
 
 def _aggregation_errors(aggregation: Mapping[str, Any], homes: int, mdcs: int) -> list[str]:
@@ -198,7 +227,7 @@ def _typed(spec: Mapping[str, Any]) -> Spec:
         aggregation=spec["aggregation"]["method"],
         trim_percent=spec["aggregation"]["trimPercent"],
         group_size=spec["aggregation"]["groupSize"],
-        clip_norm=float(spec["aggregation"]["clipNorm"]) if "clipNorm" in spec["aggregation"] else None,
+        clip_norm=_decimal(spec["aggregation"].get("clipNorm")),
         precision=spec["aggregation"]["precision"],
         statistics=tuple(spec["statistics"]),
         home_failure_probability=float(spec["faultInjection"]["homeFailureProbability"]),
@@ -210,12 +239,14 @@ def _typed(spec: Mapping[str, Any]) -> Spec:
         per_pod=spec["homes"]["perPod"],
         home_template=spec["homes"]["template"],
         mdcs=spec["miniDataCenters"]["replicas"],
+        mdc_capacity=spec["miniDataCenters"].get("capacity"),
         mdc_template=spec["miniDataCenters"]["template"],
         npdc_template=spec["northPole"]["template"],
         checkpoint_every=spec["northPole"]["checkpoint"]["everyRounds"],
         volume_claim=spec["northPole"]["checkpoint"].get("volumeClaim"),
         mdc_timeout_seconds=spec["failurePolicy"]["mdcTimeoutSeconds"],
         max_replacements=spec["failurePolicy"]["maxReplacements"],
+        straggler_factor=_decimal(spec["failurePolicy"].get("stragglerFactor")),
     )
 
 
@@ -224,6 +255,10 @@ def count_of(quorum: int | str, homes: int) -> int:
     if isinstance(quorum, int):
         return quorum
     return math.ceil(int(quorum.strip().rstrip("%")) * homes / 100)
+
+
+def _decimal(text: str | None) -> float | None:
+    return None if text is None else float(text)
 
 
 def _number(value: Any) -> Any:

@@ -5,8 +5,8 @@ Each returns a reason in CamelCase and a sentence; both go into conditions, even
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from elf_operator.observation import Pod
 from elf_worker.contract import Role
@@ -17,6 +17,7 @@ PULL_REASONS = frozenset(
 CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 UNREACHABLE = "Unreachable"
 NODE_LOST = "NodeLost"
+STRAGGLER = "Straggler"
 NOT_READY_SECONDS = 300.0
 SIGNALLED = 128
 """Exit codes above this are 128 plus the number of a signal."""
@@ -42,6 +43,9 @@ class Surroundings:
     """UIDs of data-center pods that are known to work."""
     lost_nodes: frozenset[str] = frozenset()
     """Nodes that are not ready, or gone."""
+    stragglers: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """UID of an MDC that is too slow → (its seconds a round, those of the others)."""
+    straggler_factor: float = 1.0
 
 
 Check = Callable[[Pod, Surroundings], Verdict | None]
@@ -131,6 +135,14 @@ def _unreachable(pod: Pod, around: Surroundings) -> Verdict | None:
     return Verdict(UNREACHABLE, f"{pod.name} runs, but nothing is heard from it", True)
 
 
+def _straggler(pod: Pod, around: Surroundings) -> Verdict | None:
+    if pod.uid not in around.stragglers:
+        return None
+    own, others = (f"{s:.0f}" if s >= 10 else f"{s:.2g}" for s in around.stragglers[pod.uid])
+    times = f"more than {around.straggler_factor:g} times as long"
+    return Verdict(STRAGGLER, f"{pod.name} took {own} s a round, the others {others} s: {times}", True)
+
+
 CHECKS: tuple[Check, ...] = (
     _out_of_memory,
     _evicted,
@@ -144,4 +156,5 @@ CHECKS: tuple[Check, ...] = (
     _unschedulable,
     _unreachable,
     _not_ready,
+    _straggler,
 )

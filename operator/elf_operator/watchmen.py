@@ -1,15 +1,18 @@
-"""What the operator remembers between looks, because no single look can tell it: silences, and lost nodes.
+"""What the operator remembers between looks, because no single look can tell it: silences, and nodes.
 
 Nothing of it outlives the operator: a new one starts to listen anew, and only waits a little longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 NODE_GRACE_SECONDS = 5.0
 """How long a node must be not ready: after an outage of the API server all of them are, for a moment."""
+FORGET_SECONDS = 600.0
+"""How long a deleted node is remembered as lost. By then Kubernetes has removed what was bound to it."""
+ZONE_LABEL = "topology.kubernetes.io/zone"
 Clock = Callable[[], float]
 
 
@@ -42,17 +45,28 @@ class Pulse:
 
 
 class Nodes:
-    """Which nodes are lost."""
+    """Which nodes are lost, and in which zones nodes are."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._since: dict[str, float] = {}
         """Node → when it was first seen not ready, or gone."""
         self._ready: set[str] = set()
+        self._deleted: dict[str, float] = {}
+        self._zones: dict[str, str] = {}
 
     def note(self, event: str | None, body: Mapping[str, Any]) -> bool:
         """An event of a node; whether it has changed sides."""
         name = str(body["metadata"]["name"])
+        self._forget_deleted()
+        if event == "DELETED":
+            self._deleted.setdefault(name, self._clock())
+        else:
+            self._deleted.pop(name, None)
+        if zone := (body["metadata"].get("labels") or {}).get(ZONE_LABEL):
+            self._zones[name] = str(zone)
+        else:
+            self._zones.pop(name, None)
         conditions = (body.get("status") or {}).get("conditions") or ()
         well = event != "DELETED" and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
         if well:
@@ -70,3 +84,15 @@ class Nodes:
             return frozenset()
         now = self._clock()
         return frozenset(name for name, since in self._since.items() if now - since >= NODE_GRACE_SECONDS)
+
+    def zones(self, nodes: Iterable[str]) -> dict[str, str]:
+        """The zones of those of these nodes that are in one."""
+        return {node: self._zones[node] for node in nodes if node in self._zones}
+
+    def _forget_deleted(self) -> None:
+        """Where nodes come and go all the time, their names would pile up."""
+        now = self._clock()
+        for name in [name for name, at in self._deleted.items() if now - at >= FORGET_SECONDS]:
+            del self._deleted[name]
+            self._since.pop(name, None)
+            self._zones.pop(name, None)

@@ -29,6 +29,8 @@ class Overseer:
         self.mdcs: dict[int, Mdc | None] = {}
         """The pod that fills each slot; None: it is being created."""
         self.pods: list[HomePod | None] = []
+        self.stragglers: set[str] = set()
+        """Pods that were replaced for being too slow."""
         self._lives: dict[int, int] = {}
         self._paused_until = 0.0
 
@@ -97,7 +99,7 @@ class Overseer:
         for index, pod in enumerate(self.pods):
             if pod is not None and not pod.alive:
                 self._launch_home(index)
-        unreachable = self._unreachable()
+        unreachable = [*self._unreachable(), *self._stragglers()]
         for index, mdc in self.mdcs.items():
             if mdc is not None and (not mdc.alive or mdc.uid in unreachable):
                 self.replace_mdc(index)
@@ -107,6 +109,13 @@ class Overseer:
         if self.npdc is None or not self.npdc.alive or self.npdc.frozen:
             return []
         return [uid for _, _, uid in self.npdc.pole.unreachable(self._world.now)]
+
+    def _stragglers(self) -> list[str]:
+        if self.npdc is None or not self.npdc.alive or self.npdc.frozen:
+            return []
+        slow = [uid for _, _, uid, _ in self.npdc.pole.stragglers()]
+        self.stragglers.update(slow)
+        return slow
 
     def replace_npdc(self) -> None:
         """The next incarnation; the last one may live on for a while."""

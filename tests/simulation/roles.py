@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from elf_worker.aggregation.datacenter import DataCenter, Identity
@@ -12,7 +13,7 @@ from elf_worker.aggregation.effects import Compute, Effect, Initialise, LinkId, 
 from elf_worker.aggregation.household import Answer
 from elf_worker.aggregation.northpole import NorthPole, Rules, Snapshot
 from elf_worker.contract import Phase, Wiring
-from elf_worker.messages import Failed, Finish, Message, Offer, Register, Stamp, Submit
+from elf_worker.messages import Facts, Failed, Finish, Message, Offer, Register, Stamp, Submit
 from simulation import model
 from simulation.process import Process
 
@@ -73,6 +74,14 @@ class Mdc(Talkative):
         assert isinstance(machine, DataCenter)
         return machine
 
+    def _on_link(self, end: End, handler: Callable[..., None], *args: Any) -> None:
+        """A slow one learns of everything late, in order."""
+        slow = self.incarnation == 0 and self.index == self.world.scenario.slow_mdc
+        if slow:
+            self.world.later(1.0, super()._on_link, end, handler, *args)
+        else:
+            super()._on_link(end, handler, *args)
+
 
 class HomePod(Talkative):
     """One life of a pod of homes."""
@@ -88,19 +97,22 @@ class HomePod(Talkative):
         """A gradient takes time; some homes fail, lie or hang in some rounds."""
         assert isinstance(effect, Compute)
         world = self.world
-        seconds = world.rng.random() * world.scenario.compute
+        seconds = world.rng.random() * world.scenario.compute + 5.0 * (
+            effect.home == world.scenario.slow_home
+        )
         ailment = world.ailment(effect.home, effect.stamp)
         if ailment != "silent":
-            world.later(seconds, self.happen, self._computed, effect, ailment)
+            world.later(seconds, self.happen, self._computed, effect, ailment, seconds)
 
-    def _computed(self, work: Compute, ailment: str, now: float) -> list[Effect]:
+    def _computed(self, work: Compute, ailment: str, seconds: float, now: float) -> list[Effect]:
         if ailment == "failed":
             answer = Answer(work.stamp, 0, None, "TaskFailed", "ill")
         elif ailment == "nan":
             answer = Answer(work.stamp, 1, struct.pack(f"<{model.SIZE + 1}f", *[math.nan] * (model.SIZE + 1)))
         else:
             vector = self.world.model.vector(work.home, work.stamp.round, bytes(work.weights))
-            answer = Answer(work.stamp, model.weight_of(work.home), vector)
+            facts = Facts(computing=seconds)
+            answer = Answer(work.stamp, model.weight_of(work.home), vector, facts=facts)
         return self.machine.computed(work.home, answer)
 
 
@@ -118,6 +130,7 @@ class Npdc(Process):
             silence=scenario.silence,
             epoch=epoch,
             checkpoint_round=unpack(world.volume).stamp.round if known and world.volume else -1,
+            straggler_factor=scenario.straggler_factor,
         )
         self.epoch = epoch
         self.pole: NorthPole = world.northpole(rules)

@@ -57,6 +57,11 @@ class Scenario:
     """Rounds between checkpoints on a volume; 0: no volume."""
     reuse_addresses: bool = False
     """A new MDC gets the address of the one it replaces."""
+    slow_mdc: int = -1
+    """The first pod of this MDC needs a second for everything it hears."""
+    slow_home: int = -1
+    """This home needs five seconds to compute."""
+    straggler_factor: float | None = None
     faults: tuple[tuple[float, str], ...] = ()
 
     @property

@@ -106,6 +106,8 @@ class JobConfig:
     checkpoint_every: int = 10
     silence_seconds: float = 5.0
     """A peer that says nothing for this long is taken for dead (failurePolicy.mdcTimeoutSeconds)."""
+    straggler_factor: float | None = None
+    """An MDC that takes more than so many times the median of the others is reported; None: none is."""
 
     def to_json(self) -> str:
         """The value of `ENV_JOB`: one line of JSON with sorted keys."""

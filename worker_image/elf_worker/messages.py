@@ -79,6 +79,15 @@ class Work(_Message, frozen=True):
     """W3C `traceparent` of the span that this work belongs to, or empty."""
 
 
+class Pace(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What an MDC tells of its time in a round, so that it is not blamed for its homes'. Part of no sum."""
+
+    held: float
+    """Seconds from having the weights to sending the sum."""
+    way: float = 0.0
+    """Seconds that vectors needed beyond their homes' own work: the lower middle of its pods of homes."""
+
+
 class Submit(_Message, frozen=True):
     """MDC → NPDC, payload an exact sum: what these members add up to. `failed` homes have none in it.
 
@@ -98,6 +107,7 @@ class Submit(_Message, frozen=True):
     """Messages of homes that were not counted, by reason, since the last Submit that was accepted."""
     extra: int = 0
     """Bytes at the end of the payload that are statistics."""
+    pace: Pace | None = None
 
 
 class Accepted(_Message, frozen=True):

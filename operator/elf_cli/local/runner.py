@@ -21,7 +21,7 @@ from elf_operator.builders import Defaults
 from elf_operator.observation import Observation
 from elf_operator.plans import Event
 from elf_operator.reconcile import reconcile
-from elf_operator.running import connected
+from elf_operator.running import acted_on
 from elf_operator.spec import Job
 from elf_worker.contract import Role
 from elf_worker.roles.chronicle import HISTORY_FILE, Chronicle
@@ -112,7 +112,7 @@ class Runner:
         seen: tuple[Any, ...] = ()
         while True:
             training = self.cluster.training()
-            mark = (training.get("phase"), str(training.get("unreachable")), connected(training))
+            mark = acted_on(training)
             if mark != seen:
                 seen = mark
                 self.cluster.woken.set()

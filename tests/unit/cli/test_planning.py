@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import pathlib
+from dataclasses import replace
 
 import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from builders import settled, with_pod
+from elf_cli import planning
 from elf_cli.main import app
 
 SAMPLE = pathlib.Path(__file__).parents[3] / "manifests" / "samples" / "digits.yaml"
@@ -32,6 +35,24 @@ def test_groups_stay_together(tmp_path: pathlib.Path) -> None:
     job["spec"] |= {"aggregation": {"method": "median", "groupSize": 5}, "miniDataCenters": {"replicas": 2}}
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
     assert "mdc 0: homes 0-5; mdc 1: homes 6-11" in elf(str(tmp_path / "job.yaml")).output
+
+
+def test_capacity_is_obeyed(tmp_path: pathlib.Path) -> None:
+    job = yaml.safe_load(SAMPLE.read_text())
+    job["spec"]["miniDataCenters"] = {"replicas": 5, "capacity": 3}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    assert "mdc 0: homes 0-2; mdc 1: homes 3-5" in elf(str(tmp_path / "job.yaml")).output
+
+
+def test_zones_are_shown_where_they_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = settled()
+    for name, node in (("sleigh-mdc-0-0", "a"), ("sleigh-home-0", "a"), ("sleigh-home-2", "b")):
+        seen = with_pod(seen, name, node=node)
+    seen = replace(with_pod(seen, "sleigh-mdc-1-0", phase="Failed", ready=False), zones={"a": "east"})
+    monkeypatch.setattr(planning, "_of_job", lambda *_: seen)
+    said = " ".join(elf("sleigh").output.split())
+    assert "mdc 0: homes 0-3 (1 of its zone, east)" in said
+    assert "once every MDC serves: mdc 0: homes 0-1 (1 of its zone, east); mdc 1: homes 2-3" in said
 
 
 @pytest.mark.parametrize(

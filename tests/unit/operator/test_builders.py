@@ -181,7 +181,7 @@ def test_the_config_says_what_the_spec_says() -> None:
         round={"quorum": "50%", "deadlineSeconds": 11},
         homes={"perPod": 2},
         northPole={"checkpoint": {"everyRounds": 4}},
-        failurePolicy={"mdcTimeoutSeconds": 6},
+        failurePolicy={"mdcTimeoutSeconds": 6, "stragglerFactor": "2.5"},
         miniDataCenters={"replicas": 1},
         aggregation={
             "method": "trimmedMean",
@@ -215,6 +215,7 @@ def test_the_config_says_what_the_spec_says() -> None:
         deadline_seconds=11.0,
         checkpoint_every=4,
         silence_seconds=6.0,
+        straggler_factor=2.5,
         aggregation="trimmedMean",
         trim_percent=20,
         group_size=3,

@@ -89,6 +89,45 @@ def test_one_silence_is_enough_to_avoid_a_node() -> None:
     assert "node-a" in str(create.manifest["spec"]["affinity"])
 
 
+SLOW = {"mdc": 1, "incarnation": 0, "uid": f"uid-{MDC}", "seconds": "1.800", "median": "0.200"}
+
+
+def slow(factor: str | None = "5", **entry: str) -> Observation:
+    policy = {"stragglerFactor": factor} if factor else {}
+    return with_pod(settled({"stragglers": [SLOW | entry]}, failurePolicy=policy), MDC, node="node-a")
+
+
+def test_a_straggler_is_replaced_elsewhere_and_its_homes_move_at_once() -> None:
+    decided = decide(slow())
+    assert [d.name for d in decided.delete] == [MDC] and created(decided) == ["sleigh-mdc-1-1"]
+    slot = wired(decided).mdcs[1]
+    assert (slot.uid, slot.replaced, slot.failures, slot.homes) == ("", 1, 1, frozenset())
+    assert wired(decided).mdcs[0].homes == frozenset(range(4))
+    assert "node-a" in str(decided.create[0].manifest["spec"]["affinity"])
+    (event,) = decided.events
+    assert event.reason == decided.status["lastReplacements"][0]["reason"] == "Straggler"
+    assert event.message.startswith(f"{MDC} took 1.8 s a round, the others 0.2 s: more than 5 times as long")
+
+
+def test_a_slot_that_straggles_again_and_again_waits_like_any_other() -> None:
+    seen = with_pod(slow(), MDC, created=NOW - 20)
+    assert seen.wiring is not None
+    slots = {**seen.wiring.mdcs, 1: replace(seen.wiring.mdcs[1], failures=3)}
+    decided = decide(replace(seen, wiring=replace(seen.wiring, mdcs=slots)))
+    assert created(decided) == [] and wired(decided).mdcs[1].not_before == NOW + 4
+    exhausted = replace(seen.wiring.mdcs[1], replaced=100)
+    slots = {**seen.wiring.mdcs, 1: exhausted}
+    ended = decide(replace(seen, wiring=replace(seen.wiring, mdcs=slots)))
+    assert ended.status["state"] == "Failed"
+
+
+@pytest.mark.parametrize(
+    "seen", [slow(None), slow(uid="uid-of-an-earlier-one")], ids=["it is not asked for", "it is gone already"]
+)
+def test_no_straggler_is_replaced(seen: Observation) -> None:
+    assert decide(seen).idle
+
+
 def test_pods_on_a_lost_node_are_replaced_and_homes_are_made_free_by_force() -> None:
     seen = settled()
     for name in (MDC, NPDC, "sleigh-home-2"):

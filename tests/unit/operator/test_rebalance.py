@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elf_operator.rebalance import rebalance, rebalance_units
+from elf_operator.rebalance import Zones, capacity_in_units, rebalance, rebalance_units
 from elf_worker.contract import groups
-from strategies import assignments
+from strategies import assignments, zoned_assignments
 
 ROWS: dict[str, tuple[dict[int, set[int]], list[int], int, dict[int, set[int]]]] = {
     "nobody can serve: all wait": ({0: {0, 1}}, [], 4, {}),
@@ -179,6 +179,172 @@ def test_units_of_one_home_are_homes(case: tuple[Held, list[int], int]) -> None:
     assert rebalance_units(current, eligible, [{h} for h in range(homes)]) == rebalance(
         current, eligible, homes
     )
+
+
+# -- capacity and zones -----------------------------------------------------------------------------------
+
+Zoned = tuple[Held, list[int], int, int | None, tuple[dict[int, str], dict[int, str]]]
+
+ZONE_ROWS: dict[str, tuple[dict[int, set[int]], str, int | None, str, dict[int, set[int]]]] = {
+    # current, zones of the MDCs (all are eligible), capacity, zones of the homes, expected
+    "a first start puts homes into their zone": ({}, "we", None, "ewew", {0: {1, 3}, 1: {0, 2}}),
+    "who finds no place in its zone goes elsewhere": ({}, "ew", None, "eeee", {0: {0, 1}, 1: {2, 3}}),
+    "the larger load goes where homes lack a place": ({}, "ew", None, "wew", {0: {1}, 1: {0, 2}}),
+    "nobody moves just to get into its zone": (
+        {0: {0, 1}, 1: {2, 3}},
+        "we",
+        None,
+        "eeww",
+        {0: {0, 1}, 1: {2, 3}},
+    ),
+    "strangers leave first, and go home": (
+        {0: {0, 1, 2, 3}, 1: set()},
+        "ew",
+        None,
+        "weew",
+        {0: {1, 2}, 1: {0, 3}},
+    ),
+    "of strangers those leave whose zone has room": (
+        {0: {0, 1, 2, 3}, 1: set()},
+        "ew",
+        None,
+        "wwnn",
+        {0: {2, 3}, 1: {0, 1}},
+    ),
+    "who would have to give away its own keeps the larger load": (
+        {0: {0, 1}, 1: {2, 3}, 2: set()},
+        "eww",
+        None,
+        "wwww",
+        {0: {0}, 1: {2, 3}, 2: {1}},
+    ),
+    "no more leave for a zone than it has room for": (
+        {0: {0, 1, 2, 3}, 1: set(), 2: set()},
+        "ewn",
+        None,
+        "wwnn",
+        {0: {0, 2}, 1: {1}, 2: {3}},
+    ),
+    "an MDC with too many homes takes no room from the others": (
+        {0: {2}, 1: {0, 1}, 2: set(), 3: set()},
+        "eeew",
+        None,
+        "wew",
+        {0: {2}, 1: {1}, 2: set(), 3: {0}},
+    ),
+    "each zone gets the places that it lacks": ({}, "wwe", None, "wwwee", {0: {0, 1}, 1: {2}, 2: {3, 4}}),
+    "without a zone nobody is near": ({}, "--", None, "ewew", {0: {0, 1}, 1: {2, 3}}),
+    "what finds no room waits": ({}, "--", 1, "---", {0: {0}, 1: {1}}),
+    "who waits is placed where there is room in its zone": ({}, "ew", 1, "ewew", {0: {0}, 1: {1}}),
+    "who is served stays, who waits waits": ({0: {3}, 1: {2}}, "ew", 1, "ewew", {0: {3}, 1: {2}}),
+    "a smaller capacity sends strangers away first": ({0: {0, 1, 2}}, "e", 2, "wee", {0: {1, 2}}),
+}
+
+
+def zones_of(places: str) -> dict[int, str]:
+    return {i: zone for i, zone in enumerate(places) if zone != "-"}
+
+
+@pytest.mark.parametrize("sentence", ZONE_ROWS)
+def test_who_serves_whom_where(sentence: str) -> None:
+    current, mdcs, capacity, homes, expected = ZONE_ROWS[sentence]
+    held = {i: frozenset(there) for i, there in current.items()}
+    zones = Zones(zones_of(homes), zones_of(mdcs))
+    assert rebalance(held, range(len(mdcs)), len(homes), capacity, zones) == expected
+
+
+@given(zoned_assignments())
+def test_all_that_find_room_are_placed_once_and_loads_are_within_one_and_the_capacity(case: Zoned) -> None:
+    current, eligible, homes, capacity, places = case
+    new = rebalance(current, eligible, homes, capacity, Zones(*places))
+    assert set(new) == set(eligible)
+    placed = [home for held in new.values() for home in held]
+    room = homes if capacity is None else capacity * len(eligible)
+    assert len(placed) == len(set(placed)) == (min(homes, room) if eligible else 0)
+    assert set(placed) <= set(range(homes))
+    if eligible:
+        loads = [len(held) for held in new.values()]
+        assert max(loads) - min(loads) <= 1
+        assert capacity is None or max(loads) <= capacity
+
+
+@given(zoned_assignments())
+def test_zones_change_neither_the_number_of_moves_nor_what_is_settled(case: Zoned) -> None:
+    current, eligible, homes, capacity, places = case
+    zones = Zones(*places)
+    before = copy.deepcopy((current, places))
+    new = rebalance(current, eligible, homes, capacity, zones)
+    assert (current, places) == before
+    assert moves(current, new) == moves(current, rebalance(current, eligible, homes, capacity))
+    assert rebalance(dict(reversed(current.items())), [*reversed(eligible)], homes, capacity, zones) == new
+    assert rebalance(new, eligible, homes, capacity, zones) == new
+
+
+@given(zoned_assignments(most_homes=5, most_mdcs=3))
+def test_no_assignment_within_the_capacity_moves_fewer(case: Zoned) -> None:
+    current, eligible, homes, capacity, places = case
+    if not eligible:
+        return
+    room = homes if capacity is None else min(homes, capacity * len(eligible))
+    every = (
+        {m: frozenset(h for h in range(homes) if chosen[h] == m) for m in eligible}
+        for chosen in itertools.product([*eligible, None], repeat=homes)
+        if homes - chosen.count(None) == room
+    )
+    new = rebalance(current, eligible, homes, capacity, Zones(*places))
+    assert moves(current, new) == min(moves(current, one) for one in every if fair(one.values()))
+
+
+@given(zoned_assignments(most_homes=6, most_mdcs=3))
+def test_no_other_way_to_fill_the_free_places_puts_more_homes_into_their_zone(case: Zoned) -> None:
+    current, eligible, homes, capacity, places = case
+    zones = Zones(*places)
+    new = rebalance(current, eligible, homes, capacity, zones)
+    came = {m: held - current.get(m, frozenset()) for m, held in new.items()}
+    settled = {h for m, held in new.items() for h in held - came[m]}
+    free = [m for m, homes_ in came.items() for _ in homes_]
+    loose = [h for h in range(homes) if h not in settled]
+    most = max(
+        (sum(map(zones.near, chosen, free)) for chosen in itertools.permutations(loose, len(free))),
+        default=0,
+    )
+    assert sum(zones.near(h, m) for m, homes_ in came.items() for h in homes_) == most
+
+
+@given(zoned_assignments())
+def test_no_home_leaves_its_zone_while_a_stranger_stays(case: Zoned) -> None:
+    current, eligible, homes, capacity, places = case
+    zones = Zones(*places)
+    new = rebalance(current, eligible, homes, capacity, zones)
+    for mdc, held in new.items():
+        had = {h for h in current.get(mdc, ()) if h < homes}
+        if any(zones.near(h, mdc) for h in had - held):
+            assert all(zones.near(h, mdc) for h in had & held)
+
+
+@pytest.mark.parametrize("mdcs", ["we", "ew"])
+def test_a_unit_of_which_only_half_is_in_a_zone_is_in_none(mdcs: str) -> None:
+    zones = Zones(zones_of("ew" + 2 * mdcs[0]), zones_of(mdcs))
+    assert rebalance_units({}, [0, 1], [[0, 1], [2, 3]], None, zones) == {0: {2, 3}, 1: {0, 1}}
+
+
+@given(zoned_assignments(), st.integers(1, 5))
+def test_units_obey_capacity_and_follow_most_of_their_homes(case: Zoned, size: int) -> None:
+    current, eligible, homes, capacity, places = case
+    units = groups(homes, size) if homes else []
+    new = rebalance_units(current, eligible, units, capacity, Zones(*places))
+    assert all(capacity is None or len(held) <= capacity for held in new.values())
+    numbers = {m: frozenset(i for i in range(len(units)) if units[i][0] in held) for m, held in new.items()}
+    assert {m: frozenset(h for i in held for h in units[i]) for m, held in numbers.items()} == new
+    zones = {}
+    for number, unit in enumerate(units):
+        there = [places[0].get(h) for h in unit]
+        zones |= {number: zone for zone in there if there.count(zone) > len(unit) / 2 and zone}  # noqa: B035
+    whole = {
+        m: frozenset(i for i, u in enumerate(units) if held.issuperset(u)) for m, held in current.items()
+    }
+    room = None if capacity is None else capacity_in_units(capacity, units)
+    assert rebalance(whole, eligible, len(units), room, Zones(zones, places[1])) == numbers
 
 
 def fair(held: Iterable[frozenset[int]]) -> bool:

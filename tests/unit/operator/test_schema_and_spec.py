@@ -79,6 +79,50 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         "spec.miniDataCenters.replicas: is 4, at most 3 is allowed: 11 homes make 3 "
         "groups of spec.aggregation.groupSize (3), and an MDC serves whole groups",
     ),
+    "MDCs that cannot hold all homes": (
+        {"homes": {"replicas": 12}, "miniDataCenters": {"replicas": 5, "capacity": 2}},
+        "spec.miniDataCenters.capacity: is 2, at least 3 is needed: spec.miniDataCenters.replicas (5) times "
+        "2 is 10, spec.homes.replicas is 12",
+    ),
+    "MDCs that hold nobody": (
+        {"miniDataCenters": {"capacity": 0}},
+        "spec.miniDataCenters.capacity: is 0, at least 1 is needed",
+    ),
+    "a group larger than the capacity": (
+        {
+            "aggregation": {"method": "median", "groupSize": 4},
+            "homes": {"replicas": 11},
+            "miniDataCenters": {"replicas": 2, "capacity": 5},
+        },
+        "spec.miniDataCenters.capacity: is 5, at least 6 is needed: an MDC serves whole groups, 11 homes "
+        "make 2 of up to 6, and 2 MDCs have to serve up to 1 each",
+    ),
+    "room for homes, but not for whole groups": (
+        {
+            "aggregation": {"method": "trimmedMean", "groupSize": 4},
+            "homes": {"replicas": 12},
+            "miniDataCenters": {"replicas": 2, "capacity": 7},
+        },
+        "spec.miniDataCenters.capacity: is 7, at least 8 is needed: an MDC serves whole groups, 12 homes "
+        "make 3 of up to 4, and 2 MDCs have to serve up to 2 each",
+    ),
+    "stragglers that are as fast as the others": (
+        {"failurePolicy": {"stragglerFactor": "1.0"}},
+        "spec.failurePolicy.stragglerFactor: is 1.0, a number above 1 is expected",
+    ),
+    "stragglers that never end": (
+        {"failurePolicy": {"stragglerFactor": "1e999"}},
+        "spec.failurePolicy.stragglerFactor: is 1e999, a number above 1 is expected",
+    ),
+    "a straggler factor that is no text": (
+        {"failurePolicy": {"stragglerFactor": 5}},
+        "spec.failurePolicy.stragglerFactor: is 5, a string is expected",
+    ),
+    "a straggler factor in words": (
+        {"failurePolicy": {"stragglerFactor": "five"}},
+        "spec.failurePolicy.stragglerFactor: 'five' is malformed; "
+        'a decimal number as a string is expected, such as "5"',
+    ),
     "clipping to nothing": (
         {"aggregation": {"clipNorm": "0"}},
         "spec.aggregation.clipNorm: is 0, a number above 0 is expected",
@@ -573,6 +617,48 @@ def test_rules_across_fields_are_also_the_servers() -> None:
         ("self.homes.perPod", "self.homes.replicas"),
     ):
         assert f"{fields[0]} <= {fields[1]}" in said
+
+
+@given(
+    homes=st.integers(1, 40),
+    mdcs=st.integers(1, 12),
+    capacity=st.none() | st.integers(1, 40),
+    size=st.integers(3, 12),
+    method=st.sampled_from(["mean", "median"]),
+)
+def test_the_servers_rules_about_capacity_are_ours(
+    homes: int, mdcs: int, capacity: int | None, size: int, method: str
+) -> None:
+    """CEL's operators, read as Python's; its division of integers is rounded towards zero."""
+    room = {} if capacity is None else {"capacity": capacity}
+    found = job(
+        homes={"replicas": homes},
+        miniDataCenters={"replicas": mdcs, **room},
+        aggregation={"method": method, "groupSize": size},
+    ).errors
+    texts = [rule for rule in rules("spec") if "self.miniDataCenters.capacity" in rule]
+    assert len(texts) == 2
+    for cel, python in (
+        ("!has(self.miniDataCenters.capacity)", str(capacity is None)),
+        ("self.miniDataCenters.capacity", str(capacity)),
+        ("self.miniDataCenters.replicas", str(mdcs)),
+        ("self.homes.replicas", str(homes)),
+        ("self.aggregation.groupSize", str(size)),
+        ("self.aggregation.method", repr(method)),
+        ("||", "or"),
+        ("/", "//"),
+    ):
+        texts = [text.replace(cel, python) for text in texts]
+    if all(eval(text) for text in texts):
+        assert not any("capacity" in error for error in found)
+    else:
+        assert found, "what the server refuses, we refuse, if perhaps for another reason"
+
+
+def test_what_is_off_by_default() -> None:
+    assert (valid(job()).mdc_capacity, valid(job()).straggler_factor) == (None, None)
+    chosen = valid(job(miniDataCenters={"capacity": 2}, failurePolicy={"stragglerFactor": "2.5"}))
+    assert (chosen.mdc_capacity, chosen.straggler_factor) == (2, 2.5)
 
 
 @pytest.mark.parametrize("field", RECIPE)

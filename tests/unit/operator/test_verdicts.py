@@ -90,7 +90,7 @@ def test_the_verdict_on_a_pod(sentence: str) -> None:
 def test_every_check_has_its_row() -> None:
     """Those that depend on others or on the time have tests of their own."""
     silent = [c for c in CHECKS if not any(c(pod(Role.MDC, 1, **f), ALONE) for f, _ in ROWS.values())]
-    assert [c.__name__ for c in silent] == ["_node_lost", "_unreachable", "_not_ready"]
+    assert [c.__name__ for c in silent] == ["_node_lost", "_unreachable", "_not_ready", "_straggler"]
 
 
 @pytest.mark.parametrize(("ready", "uid", "expected"), [(True, True, True), (True, False, False)])
@@ -104,6 +104,27 @@ def test_what_the_npdc_does_not_hear(ready: bool, uid: bool, expected: bool) -> 
 def test_a_pod_on_a_lost_node(lost: str, expected: str | None) -> None:
     verdict = judge(pod(Role.MDC, 1, node="node-a"), Surroundings(lost_nodes=frozenset({lost})))
     assert (verdict and verdict.reason) == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "factor", "said"),
+    [
+        (1.8, 0.2, 5.0, "took 1.8 s a round, the others 0.2 s: more than 5 times as long"),
+        (123.4, 0.0312, 2.5, "took 123 s a round, the others 0.031 s: more than 2.5 times as long"),
+        (0.5, 0.0, 10.0, "took 0.5 s a round, the others 0 s: more than 10 times as long"),
+    ],
+)
+def test_an_mdc_that_is_much_slower_than_the_others(
+    own: float, others: float, factor: float, said: str
+) -> None:
+    seen = pod(Role.MDC, 1)
+    around = Surroundings(stragglers={seen.uid: (own, others)}, straggler_factor=factor)
+    verdict = judge(seen, around)
+    assert verdict is not None
+    assert (verdict.reason, verdict.message, verdict.replace) == ("Straggler", f"{NAME} {said}", True)
+    assert judge(pod(Role.MDC, 0), around) is None
+    failed = judge(pod(Role.MDC, 1, phase="Failed"), around)
+    assert failed is not None and failed.reason == "ContainerFailed", "graver reasons speak first"
 
 
 LONG_AGO = 1000.0

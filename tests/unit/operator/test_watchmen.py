@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from elf_operator.watchmen import NODE_GRACE_SECONDS, Nodes, Pulse
+from elf_operator.watchmen import FORGET_SECONDS, NODE_GRACE_SECONDS, ZONE_LABEL, Nodes, Pulse
 
 
 class Clock:
@@ -82,3 +82,46 @@ def test_without_a_node_that_is_ready_none_is_lost(clock: Clock) -> None:
     assert nodes.lost() == frozenset()
     nodes.note("MODIFIED", node("a", "True"))
     assert nodes.lost() == {"b"}
+
+
+def in_zone(name: str, zone: str | None) -> dict[str, Any]:
+    body = node(name, "True")
+    body["metadata"]["labels"] = {"kubernetes.io/hostname": name} | ({ZONE_LABEL: zone} if zone else {})
+    return body
+
+
+def test_zones_are_those_of_the_labels_as_last_seen(clock: Clock) -> None:
+    nodes = Nodes(clock)
+    for name, zone in (("a", "east"), ("b", "west"), ("c", None)):
+        nodes.note(None, in_zone(name, zone))
+    nodes.note(None, node("d", "True"))
+    assert nodes.zones(["a", "c", "d", "", "unknown"]) == {"a": "east"}
+    nodes.note("MODIFIED", in_zone("a", None))
+    nodes.note("MODIFIED", in_zone("b", "east"))
+    assert nodes.zones("ab") == {"b": "east"}
+
+
+def test_a_deleted_node_stays_lost_until_nothing_can_be_bound_to_it(clock: Clock) -> None:
+    nodes = Nodes(clock)
+    for name in "abc":
+        nodes.note(None, in_zone(name, "east"))
+    nodes.note("MODIFIED", node("c", "Unknown"))
+    clock.now += FORGET_SECONDS
+    nodes.note("DELETED", in_zone("b", "east"))
+    clock.now += FORGET_SECONDS - 1
+    nodes.note("MODIFIED", in_zone("a", "east"))
+    assert nodes.lost() == {"b", "c"} and nodes.zones("b") == {"b": "east"}
+    clock.now += 1
+    nodes.note("MODIFIED", in_zone("a", "east"))
+    assert nodes.lost() == {"c"}, "it is there, and still not ready"
+    assert nodes.zones("ab") == {"a": "east"}
+
+
+def test_a_node_that_comes_back_under_its_name_is_not_forgotten(clock: Clock) -> None:
+    nodes = Nodes(clock)
+    for event in (None, "DELETED", "ADDED"):
+        nodes.note(event, in_zone("b", "east"))
+    nodes.note("MODIFIED", in_zone("a", "east"))
+    clock.now += FORGET_SECONDS
+    nodes.note("MODIFIED", in_zone("a", "east"))
+    assert nodes.zones("ab") == {"a": "east", "b": "east"} and nodes.lost() == frozenset()

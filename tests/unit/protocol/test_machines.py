@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Any
 
@@ -26,6 +27,7 @@ from elf_worker.aggregation.effects import (
 from elf_worker.aggregation.household import Answer, Household
 from elf_worker.aggregation.northpole import NorthPole, Rules, Snapshot
 from elf_worker.aggregation.redial import FIRST_SECONDS, LONGEST_SECONDS, Redial
+from elf_worker.aggregation.stragglers import ROUNDS, Straggler
 from elf_worker.aggregation.tally import PLAIN, Intake
 from elf_worker.contract import MAX_PAYLOAD, WIRE_VERSION, Slot, Wiring
 from elf_worker.exact import ExactSum
@@ -34,6 +36,7 @@ from elf_worker.messages import (
     Assign,
     Copy,
     Discarded,
+    Facts,
     Failed,
     Fetch,
     Finish,
@@ -45,6 +48,7 @@ from elf_worker.messages import (
     Message,
     Moved,
     Offer,
+    Pace,
     Refused,
     Register,
     Rejected,
@@ -360,6 +364,128 @@ def test_a_sum_that_was_thrown_away_is_rejected(size: int) -> None:
     assert isinstance(said(tell(npdc, -1, *submit(0, 1)))[0], Accepted)
 
 
+def paced(npdc: NorthPole, homes: dict[str, tuple[int, ...]], now: float, **paces: Pace | None) -> None:
+    """One round, and the next one's weights; `a0=Pace(…)` is what that MDC says of itself."""
+    stamp = npdc._stamp
+    assert stamp is not None
+    for name, members in homes.items():
+        message, payload = submit(*members, stamp=stamp)
+        link = next(m.link for m in npdc._members.values() if m.uid == name)
+        tell(npdc, link, msgspec.structs.replace(message, pace=paces.get(name)), payload, now)
+    assert npdc.last_round is not None and npdc.last_round.round == stamp.round + 1
+    npdc.ready(Snapshot(Stamp(stamp.round + 1, 0), WEIGHTS, b""), now)
+
+
+THREE = {"a0": (0,), "b0": (1, 2), "c0": (3,)}
+
+
+def watched(factor: float | None = 5.0) -> NorthPole:
+    npdc = NorthPole(Rules(JOB, 4, 4, deadline=1e9, silence=5.0, epoch=0, straggler_factor=factor))
+    npdc.rewire(wiring(**THREE), 0.0)
+    for name in THREE:
+        npdc.received(-1 - "abc".index(name[0]), register(name), None, 0.0)
+    npdc.ready(Snapshot(FIRST, WEIGHTS, b"copy"), 0.0)
+    return npdc
+
+
+QUICK, BUSY = Pace(held=2.0), Pace(held=0.5)
+"""Of rounds of two seconds: the homes took all of them; the MDC itself took one and a half."""
+
+
+def slow_rounds(npdc: NorthPole, first: int, count: int, busy: Pace | None = BUSY) -> None:
+    for number in range(first, first + count):
+        paced(npdc, THREE, 2.0 * number, a0=QUICK, b0=busy, c0=QUICK)
+
+
+def named(npdc: NorthPole) -> list[tuple[int, int, str]]:
+    return [entry[:3] for entry in npdc.stragglers()]
+
+
+def test_an_mdc_that_is_slow_by_itself_is_named_and_one_with_slow_homes_is_not() -> None:
+    npdc = watched()
+    slow_rounds(npdc, 1, ROUNDS - 1)
+    assert named(npdc) == []
+    slow_rounds(npdc, ROUNDS, 1)
+    ((index, incarnation, uid, how),) = npdc.stragglers()
+    assert (index, incarnation, uid, how) == (1, 0, "b0", Straggler(1.5, 0.0))
+    slow_rounds(npdc, ROUNDS + 1, 1, QUICK)
+    assert named(npdc) == []
+
+
+def test_what_vectors_need_on_their_way_is_the_mdcs_own() -> None:
+    npdc = watched()
+    slow_rounds(npdc, 1, ROUNDS, Pace(held=2.0, way=0.75))
+    assert [how.seconds for _, _, _, how in npdc.stragglers()] == [0.75]
+
+
+@pytest.mark.parametrize(
+    "pace", [None, Pace(math.nan), Pace(math.inf), Pace(-math.inf), Pace(2.0, math.inf), Pace(1e300)]
+)
+def test_a_round_in_which_somebody_says_nothing_of_use_does_not_count(pace: Pace | None) -> None:
+    npdc = watched()
+    slow_rounds(npdc, 1, ROUNDS - 1)
+    slow_rounds(npdc, ROUNDS, 3, pace)
+    assert not any(math.isnan(how.seconds) or math.isinf(how.seconds) for *_, how in npdc.stragglers())
+    slow_rounds(npdc, ROUNDS + 3, ROUNDS)
+    assert named(npdc) == [(1, 0, "b0")]
+
+
+def test_clocks_that_disagree_are_no_fault_of_the_others() -> None:
+    """An MDC that says it held the sum for longer than the round lasted took no time of its own."""
+    npdc = watched()
+    for number in range(1, ROUNDS + 1):
+        paced(npdc, THREE, 2.0 * number, a0=Pace(9.0), b0=QUICK, c0=Pace(9.0))
+    assert named(npdc) == []
+
+
+def moved(npdc: NorthPole, now: float) -> dict[str, tuple[int, ...]]:
+    homes: dict[str, tuple[int, ...]] = {"a0": (0, 1), "b0": (2,), "c0": (3,)}
+    npdc.rewire(wiring(2, **homes), now)
+    return homes
+
+
+def test_rounds_in_which_homes_moved_or_an_mdc_came_do_not_count() -> None:
+    npdc = watched()
+    slow_rounds(npdc, 1, ROUNDS - 1)
+    again = register("c0")
+    tell(npdc, -9, again, now=2.0 * ROUNDS - 1)  # on a new connection, in the middle of the round
+    slow_rounds(npdc, ROUNDS, 1)
+    assert named(npdc) == [], "an MDC came back in this round"
+    homes = moved(npdc, 2.0 * ROUNDS + 1)
+    paces = {"a0": QUICK, "b0": QUICK, "c0": QUICK}
+    paced(npdc, THREE, 2.0 * (ROUNDS + 1), a0=QUICK, b0=BUSY, c0=QUICK)
+    assert named(npdc) == [(1, 0, "b0")], "the homes move when the next round begins"
+    paced(npdc, homes, 2.0 * (ROUNDS + 2), **paces)
+    assert named(npdc) == [(1, 0, "b0")], "this is the round in which they moved"
+    paced(npdc, homes, 2.0 * (ROUNDS + 3), **paces)
+    assert named(npdc) == []
+
+
+def test_a_straggler_that_is_fenced_is_no_longer_named_and_its_successor_begins_anew() -> None:
+    npdc = watched()
+    slow_rounds(npdc, 1, ROUNDS)
+    homes: dict[str, tuple[int, ...]] = {"a0": (0, 1), "b1": (), "c0": (2, 3)}
+    npdc.rewire(wiring(2, **homes), 2.0 * ROUNDS)
+    assert named(npdc) == []
+    tell(npdc, -9, register("b1"), now=2.0 * ROUNDS)
+    back: dict[str, tuple[int, ...]] = {"a0": (0,), "b1": (1, 2), "c0": (3,)}
+    npdc.rewire(wiring(3, **back), 2.0 * ROUNDS)
+    served = {name: members for name, members in homes.items() if members}
+    paced(npdc, served, 2.0 * (ROUNDS + 1), a0=QUICK, c0=QUICK)
+    for number in range(ROUNDS + 2, 2 * ROUNDS + 2):
+        assert named(npdc) == []
+        paced(npdc, back, 2.0 * number, a0=QUICK, b1=BUSY, c0=QUICK)
+    assert named(npdc) == []
+    paced(npdc, back, 2.0 * (2 * ROUNDS + 2), a0=QUICK, b1=BUSY, c0=QUICK)
+    assert named(npdc) == [(1, 1, "b1")]
+
+
+def test_without_a_factor_nobody_is_named() -> None:
+    npdc = watched(None)
+    slow_rounds(npdc, 1, 2 * ROUNDS)
+    assert npdc.stragglers() == []
+
+
 # -- the MDC ----------------------------------------------------------------------------------------------
 
 
@@ -483,6 +609,79 @@ def test_weights_carry_the_epoch_that_published_them() -> None:
     tell(mdc, 1, Work(1, FIRST), WEIGHTS)
     mdc.opened(-3, 5.0)
     assert said(tell(mdc, -3, Hello(WIRE_VERSION, JOB, mask(0), 0, None))) == [Work(1, FIRST)]
+
+
+def pods(*homes: int) -> DataCenter:
+    """An MDC whose homes are on links -1, -2, …, each in a pod of its own; the weights came at 10 s."""
+    mdc = center(*homes, stamp=None)
+    mdc.closed(-1, 1.0)
+    for home in homes:
+        mdc.opened(-1 - home, 1.0)
+        tell(mdc, -1 - home, Hello(WIRE_VERSION, JOB, mask(home), -1, None), now=1.0)
+    tell(mdc, 0, Assign(FIRST, mask(*homes), b""), now=9.0)
+    tell(mdc, 0, Work(0, FIRST), WEIGHTS, now=10.0)
+    return mdc
+
+
+@pytest.mark.parametrize(
+    ("answers", "pace"),
+    [
+        ([(10.5, 0.0, 0.5)], Pace(0.5, 0.0)),
+        ([(17.0, 0.0, 0.5)], Pace(7.0, 0.0)),
+        ([(10.5, 0.0, 0.5), (17.0, 0.0, 0.5)], Pace(7.0, 0.0)),
+        ([(16.5, 0.0, 0.5), (17.0, 0.0, 0.5)], Pace(7.0, 6.0)),
+        ([(16.5, 5.0, 0.5), (17.0, 0.0, 0.5), (12.0, 0.0, 1.5)], Pace(7.0, 1.0)),
+        ([(12.0, 0.0, 1.0), (13.0, 0.0, 1.0), (14.0, 0.0, 1.0), (15.0, 0.0, 1.0)], Pace(5.0, 2.0)),
+        ([(12.0, 0.0, 9.0), (12.0, math.nan, 0.0), (12.0, 0.0, math.inf)], Pace(2.0, 0.0)),
+    ],
+    ids=[
+        "a home alone",
+        "a home alone that is slow to reach",
+        "one of two is slow to reach",
+        "both are",
+        "what homes compute and wait is theirs",
+        "the lower middle of an even number",
+        "lies are no way",
+    ],
+)
+def test_what_an_mdc_says_of_its_own_time(answers: list[tuple[float, float, float]], pace: Pace) -> None:
+    """Answers of homes: when, and what they say they waited and computed."""
+    mdc = pods(*range(len(answers)))
+    found: list[Message] = []
+    for home, (when, waiting, computing) in sorted(enumerate(answers), key=lambda item: item[1][0]):
+        message = Offer(home, FIRST, 1, facts=Facts(waiting, computing))
+        found += said(tell(mdc, -1 - home, message, VECTOR, when), 0)
+    (message,) = found
+    assert isinstance(message, Submit)
+    assert message.pace == pace
+
+
+def test_a_pod_of_several_homes_has_one_way_and_each_round_its_own() -> None:
+    mdc = center(0, 1, 2)
+    mdc.opened(-2, 0.0)
+    tell(mdc, -2, Hello(WIRE_VERSION, JOB, mask(2), -1, None), now=0.0)
+    for home, when in ((0, 0.5), (1, 8.0)):
+        tell(mdc, -1, Offer(home, FIRST, 1), VECTOR, when)
+    (first,) = said(tell(mdc, -2, Offer(2, FIRST, 1), VECTOR, 9.0), 0)
+    assert isinstance(first, Submit) and first.pace == Pace(9.0, 0.5)
+    tell(mdc, 0, Accepted(FIRST, mask(0, 1, 2)), now=9.0)
+    tell(mdc, 0, Assign(NEXT, mask(0, 1, 2), b""), now=10.0)
+    tell(mdc, 0, Work(0, NEXT), WEIGHTS, now=10.0)
+    for home in (0, 1):
+        tell(mdc, -1, Offer(home, NEXT, 1), VECTOR, 11.0)
+    (second,) = said(tell(mdc, -2, Offer(2, NEXT, 1), VECTOR, 12.0), 0)
+    assert isinstance(second, Submit) and second.pace == Pace(2.0, 1.0)
+
+
+def test_a_pod_whose_homes_have_moved_on_has_no_say() -> None:
+    mdc = pods(0, 1)
+    for home in (0, 1):
+        tell(mdc, -1 - home, Offer(home, FIRST, 1), VECTOR, 13.0)
+    tell(mdc, 0, Accepted(FIRST, mask(0, 1)), now=13.0)
+    tell(mdc, 0, Assign(NEXT, mask(0), b""), now=14.0)
+    tell(mdc, 0, Work(0, NEXT), WEIGHTS, now=14.0)
+    (message,) = said(tell(mdc, -1, Offer(0, NEXT, 1), VECTOR, 19.0), 0)
+    assert isinstance(message, Submit) and message.pace == Pace(5.0, 0.0)
 
 
 def test_past_the_deadline_everything_is_sent_as_it_comes() -> None:

@@ -8,6 +8,8 @@ runs that one alone, the same to the last event.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -51,6 +53,29 @@ def test_the_number_of_mdcs_changes_no_bit(mdcs: int, method: str) -> None:
     scenario = Scenario(seed=7, mdcs=mdcs, homes=7, quorum=7, group=group, method=method)
     groups = [[0, 1, 2, 3], [4, 5, 6]] if group else []
     assert World(scenario).run() == Model(7, 7, groups, method).undisturbed(scenario.rounds)[-1]
+
+
+SLOW = Scenario(seed=5, mdcs=3, homes=6, quorum=6, rounds=12, straggler_factor=5.0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("changes", "stragglers"),
+    [
+        ({"slow_mdc": 1}, {"mdc-1-0"}),
+        ({"slow_home": 2}, set()),
+        ({"slow_mdc": 1, "straggler_factor": None}, set()),
+        ({"slow_mdc": 1, "mdcs": 1}, set()),
+        ({"slow_mdc": 1, "mdcs": 2, "slow_home": 0}, {"mdc-1-0"}),
+    ],
+    ids=["a slow MDC", "a slow home", "unless it is asked for", "there is no other", "both"],
+)
+def test_stragglers_are_replaced_and_no_bit_changes(
+    changes: dict[str, Any], stragglers: set[str], seed: int
+) -> None:
+    world = World(replace(SLOW, seed=seed, **changes))
+    assert world.run() == World(replace(SLOW, seed=seed, straggler_factor=None)).run()
+    assert world.overseer.stragglers == stragglers
 
 
 @pytest.mark.parametrize("kind", FAULTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import pathlib
 import sys
 
@@ -33,6 +34,13 @@ from elf_worker.contract import JobConfig, format_ids, groups, parse_ids
 def test_a_job_survives_its_text(job):
     assert JobConfig.from_json(job.to_json()) == job
     assert "\n" not in job.to_json()
+
+
+def test_an_older_operator_says_nothing_of_stragglers():
+    plain = JobConfig(job="j", uid="u", homes=1, per_pod=1, rounds=1, seed=0, entrypoint="a:B")
+    data = json.loads(plain.to_json())
+    assert data.pop("straggler_factor") is None
+    assert JobConfig.from_json(json.dumps(data)) == plain
 
 
 def test_equal_jobs_are_equal_texts_whatever_the_order_of_their_arguments():

@@ -27,6 +27,7 @@ from elf_worker.messages import (
     Message,
     Moved,
     Offer,
+    Pace,
     Refused,
     Register,
     Rejected,
@@ -52,6 +53,8 @@ class _Child:
     sent_at: float = 0.0
     """When that model was sent, or else when the connection said that it has it."""
     sent_bytes: int = 0
+    way: float | None = None
+    """The least that one of its vectors needed in this round beyond the home's own work; None: none came."""
     parked_at: float = 0.0
 
 
@@ -90,6 +93,7 @@ class DataCenter:
         self._epoch = -1
         self.stamp: Stamp | None = None
         self._weights: Payload = None
+        self._weights_at = 0.0
         self._trace = ""
         self.homes = 0
         self._assigned_settled: tuple[Stamp | None, int] = (None, 0)
@@ -255,7 +259,7 @@ class DataCenter:
         self._epoch = message.epoch
         if message.stamp != self.stamp:
             self.stamp = message.stamp
-            self._weights = payload
+            self._weights, self._weights_at = payload, self._now
             self._trace = message.trace
             self._tally = self._fresh(memoryview(payload).nbytes // 4 + 1)
             self._flying = None
@@ -301,7 +305,7 @@ class DataCenter:
         if not ours or self.stamp is None:
             return []
         if child.stamp != self.stamp:
-            child.stamp, child.sent_at = self.stamp, self._now
+            child.stamp, child.sent_at, child.way = self.stamp, self._now, None
             child.sent_bytes = memoryview(self._weights).nbytes
             return [Send(link, Work(self._epoch, self.stamp, self._trace), self._weights)]
         wanted = ours & ~self._counted()
@@ -323,6 +327,8 @@ class DataCenter:
         except NotSummableError as error:
             self._tally.fail(message.home, error.reason, str(error))
             return self._refuse(link, message, error.reason, str(error)) + self._maybe_submit()
+        way = max(0.0, seen["seconds"] - message.facts.waiting - message.facts.computing)
+        child.way = way if child.way is None else min(child.way, way)
         return self._maybe_submit()
 
     def _seen(self, child: _Child, message: Offer, payload: Payload) -> dict[str, Any]:
@@ -370,8 +376,14 @@ class DataCenter:
     def _launch(self, tally: Tally) -> list[Effect]:
         assert self._up is not None and self.stamp is not None
         self._flying_link = self._up
-        message, payload = tally.submit(self.stamp)
+        message, payload = tally.submit(self.stamp, self._pace())
         return [Send(self._up, message, payload)]
+
+    def _pace(self) -> Pace:
+        """One pod of homes alone, or the slower half of several, cannot make its MDC look slow."""
+        ways = sorted(c.way for c in self._children.values() if c.way is not None and c.stamp == self.stamp)
+        way = ways[(len(ways) - 1) // 2] if len(ways) > 1 else 0.0
+        return Pace(self._now - self._weights_at, way)
 
     def _start_over(self) -> list[Effect]:
         """Forget both tallies and ask the homes again for what is not settled."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from elf_worker.aggregation import ids, robust
@@ -16,6 +17,7 @@ from elf_worker.aggregation.effects import (
     Step,
     Stop,
 )
+from elf_worker.aggregation.stragglers import Straggler, Stragglers
 from elf_worker.aggregation.tally import Tally, count_reasons
 from elf_worker.contract import MAX_PAYLOAD, WIRE_VERSION, Phase, Wiring
 from elf_worker.exact import ExactSum, NotSummableError
@@ -66,6 +68,8 @@ class Rules:
     """Incarnation of this NPDC."""
     checkpoint_round: int = -1
     """Rounds in the newest checkpoint on the volume; -1 without one."""
+    straggler_factor: float | None = None
+    """How many times the median of the others an MDC may take; None: as long as it likes."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,10 @@ class _Round:
     by_mdc: dict[int, int] = field(default_factory=dict)
     statistics: State = field(default_factory=dict)
     statistics_by_mdc: dict[int, State] = field(default_factory=dict)
+    own: dict[str, float] = field(default_factory=dict)
+    """UID of an MDC → seconds of the round that were its own and not its homes'; NaN if it does not say."""
+    quiet: bool = True
+    """No home has moved, and no MDC has come or come back."""
     flushed: bool = False
     stepping: bool = False
 
@@ -148,6 +156,8 @@ class NorthPole:
         self.refused: dict[str, int] = {}
         """Messages that were not counted, here or in an MDC, by reason."""
         self.last_round: RoundLog | None = None
+        self._watch_pace = Stragglers(rules.straggler_factor) if rules.straggler_factor else None
+        self._slow: dict[str, Straggler] = {}
 
     # -- what the shell reports ---------------------------------------------------------------------------
 
@@ -168,6 +178,15 @@ class NorthPole:
             (index, slot.incarnation, slot.uid)
             for index, slot in sorted(self.wiring.mdcs.items())
             if slot.uid and now >= self._missing_since.get((index, slot.uid), now) + GRACE_SECONDS
+        ]
+
+    def stragglers(self) -> list[tuple[int, int, str, Straggler]]:
+        """(index, incarnation, uid, how slow) of current MDCs that are much slower than the others."""
+        slots = self.wiring.mdcs if self.wiring is not None else {}
+        return [
+            (i, s.incarnation, s.uid, self._slow[s.uid])
+            for i, s in sorted(slots.items())
+            if s.uid in self._slow
         ]
 
     def serving(self) -> list[tuple[int, int, int]]:
@@ -314,6 +333,8 @@ class NorthPole:
             self._give_up_fetching(self._members[message.index].link)
         self._members[message.index] = _Member(link, message.uid, message.address, message.holds)
         self._missing_since.pop((message.index, message.uid), None)
+        if self._round is not None:
+            self._round.quiet = False
         out.append(Send(link, Welcome(self.rules.epoch)))
         if self._watched:
             out.append(Send(link, Watch(self._watched)))
@@ -371,6 +392,8 @@ class NorthPole:
             for mask in kept.values():
                 placed |= mask
             self._served = {i: (uid, kept.get(i, 0) | (mask & ~placed)) for i, (uid, mask) in wanted.items()}
+        if self._round is not None and self._served != before:
+            self._round.quiet = False
         out: list[Effect] = []
         for index in self._members:
             if before.get(index) != self._served.get(index):
@@ -438,6 +461,9 @@ class NorthPole:
         """Add up what the MDC's homes did, and what the MDC itself did."""
         round_, product = self._round, self._statistics
         assert round_ is not None
+        pace = message.pace
+        own = now - round_.started - pace.held + pace.way if pace is not None else math.nan
+        round_.own[self._members[index].uid] = own if pace is None else max(0.0, own)
         if not product.statistics:
             return
         states = [product.from_wire(extra), product.from_wire(extra)]  # two owners, two states
@@ -486,6 +512,8 @@ class NorthPole:
         assert self._round is not None and self._snapshot is not None
         tally = self._round.tally
         self._round.stepping = True
+        if self._watch_pace and self._round.quiet and all(map(math.isfinite, self._round.own.values())):
+            self._slow = self._watch_pace.note(self._round.own)
         self.last_round = RoundLog(
             round=self._snapshot.stamp.round + 1,
             seconds=now - self._round.started,

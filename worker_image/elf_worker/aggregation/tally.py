@@ -12,7 +12,7 @@ import numpy.typing as npt
 from elf_worker.aggregation import ids, precision, robust
 from elf_worker.contract import group_of
 from elf_worker.exact import ExactSum, NotSummableError, check_vector
-from elf_worker.messages import Discarded, Stamp, Submit
+from elf_worker.messages import Discarded, Pace, Stamp, Submit
 from elf_worker.statistics import HomeObservation, Product
 from elf_worker.statistics.product import State
 
@@ -166,7 +166,7 @@ class Tally:
         count_reasons(self.reasons, submit.reasons)
         self.sample = self.sample or submit.sample[:SAMPLE_CHARS]
 
-    def submit(self, stamp: Stamp) -> tuple[Submit, memoryview | None]:
+    def submit(self, stamp: Stamp, pace: Pace | None = None) -> tuple[Submit, memoryview | None]:
         """The tally as a message and its payload."""
         product = self._intake.statistics
         extra = product.to_wire(self.statistics) if product is not None and self.statistics else b""
@@ -181,6 +181,7 @@ class Tally:
             sample=self.sample,
             refused=self.refused,
             extra=len(extra),
+            pace=pace,
         )
         if not extra:
             return message, total

@@ -46,6 +46,7 @@ class NpdcShell(Shell):
             silence=config.silence_seconds,
             epoch=env.incarnation,
             checkpoint_round=checkpoints.rounds_in(env.checkpoint, config.uid),
+            straggler_factor=config.straggler_factor,
         )
         self._bad_statistic = ""
         try:
@@ -327,6 +328,12 @@ class NpdcShell(Shell):
             ],
             "refused": [{"reason": r, "count": n} for r, n in sorted(pole.refused.items())],
         }
+        if self._rules.straggler_factor is not None:
+            out["stragglers"] = [
+                {"mdc": i, "incarnation": k, "uid": uid}
+                | {"seconds": f"{slow.seconds:.3f}", "median": f"{slow.median:.3f}"}
+                for i, k, uid, slow in pole.stragglers()
+            ]
         if shown is not None and shown in metrics:
             out["metric"] = f"{shown} {metrics[shown]:.4f}"
         if self.chronicle.last:

@@ -20,7 +20,7 @@ NEEDED = {
 
 def test_what_only_some_roles_have_may_be_absent():
     assert read(NEEDED) == Environment(
-        job=JOB, uid="pod-uid", address="127.0.0.2", index=1, incarnation=3,
+        job=JOB, uid="pod-uid", address="127.0.0.2", index=1, incarnation=3, homes=frozenset({2, 3}),
         npdc="", board="", checkpoint="", model_out="", history="",
     )  # fmt: skip
 

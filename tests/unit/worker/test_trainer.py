@@ -412,7 +412,7 @@ def test_an_evaluation_is_kept_as_plain_numbers_and_training_goes_on(entrypoint)
     metrics = model.evaluate()
     assert metrics == {"weight": model._model.weight.item(), "f1": 1.0}
     assert {type(value) for value in metrics.values()} == {float}
-    assert model.record == Record(loss=0.5, metrics=metrics, evaluated_round=1)
+    assert model.record == Record(loss=0.5, metrics=metrics, evaluated_round=1, population=[[0, 3]])
     assert model._model.training
 
 

@@ -180,7 +180,7 @@ def _end_at_once() -> None:
 def mark_of(body: Mapping[str, Any]) -> tuple[Any, ...]:
     """What of a job makes the operator act: its spec, and of its progress what concerns data centers."""
     meta, training = body["metadata"], (body.get("status") or {}).get("training") or {}
-    acted_on = ("phase", "incarnation", "unreachable")
+    acted_on = ("phase", "incarnation", "unreachable", "homes")
     said = [str(training.get(key)) for key in acted_on]
     return (meta.get("uid"), meta.get("generation"), *said, connected(training))
 

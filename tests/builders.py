@@ -88,15 +88,22 @@ def settled(training: Mapping[str, Any] | None = None, **spec: Any) -> Observati
         *(pod(Role.HOME, i) for i in range(valid(parsed).home_pods)),
     )
     split = {i: slot(Role.MDC, i, homes=[h for h in homes if h % mdcs == i]) for i in range(mdcs)}
-    progress = {"phase": "Training", "incarnation": 0, "round": 7, **(training or {})}
+    progress = {"phase": "Training", "incarnation": 0, "round": 7, "homes": len(homes), **(training or {})}
     seen = observation(
         parsed,
         pods=pods,
-        wiring=Wiring(5, slot(Role.NPDC), split, parsed.recipe),
+        wiring=wired(parsed, split),
         service=service(parsed),
         status={"training": progress},
     )
     return written(seen, plan(seen, NOW - 500.0, DEFAULTS))
+
+
+def wired(parsed: Job, mdcs: Mapping[int, Slot], **fields: Any) -> Wiring:
+    """The wiring of a job whose homes all take part."""
+    homes, quorum = valid(parsed).homes, valid(parsed).quorum
+    usual: dict[str, Any] = {"homes": homes, "quorum": quorum, "expected": homes}
+    return Wiring(5, slot(Role.NPDC), mdcs, parsed.recipe, **usual | fields)
 
 
 def written(seen: Observation, decided: Plan) -> Observation:

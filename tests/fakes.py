@@ -15,7 +15,7 @@ from elf_operator.plans import Delete, Event, Plan
 from elf_operator.reconcile import RefusedError, reconcile
 from elf_operator.spec import parse_job
 from elf_operator.status import rfc3339
-from elf_worker.contract import WIRING_KEY, Role, Slot, Wiring
+from elf_worker.contract import WIRING_KEY, Role, Slot, Wiring, parse_ids
 
 
 class CrashError(Exception):
@@ -84,6 +84,8 @@ class World:
         assert delete.uid in self._known, "nothing unowned is deleted, nor anything that was not seen"
         held = self.pods.get(delete.name)
         if held is not None and held.uid == delete.uid:
+            self._check_surplus(held, delete.reason)
+        if held is not None and held.uid == delete.uid:
             self.pods[delete.name] = replace(held, deleting=True, ready=False)
 
     def write_status(self, status: dict[str, Any]) -> None:
@@ -136,7 +138,9 @@ class World:
                 self.become(name, **well)
         npdc = [p.incarnation for p in self.pods.values() if p.role is Role.NPDC and p.ready]
         if npdc:
-            self.train(phase="Training", incarnation=max(npdc), unreachable=[])
+            wiring = self.wiring()
+            homes = wiring.homes if wiring is not None else 0
+            self.train(phase="Training", incarnation=max(npdc), unreachable=[], homes=homes)
 
     # -- the oracle ---------------------------------------------------------------------------------------
 
@@ -151,6 +155,8 @@ class World:
             assert after.replaced >= before.replaced
             if before.uid != after.uid:
                 self._fenced.add(before.uid)
+        there = {h for p in self.pods.values() if p.ready for h in parse_ids(p.homes)}
+        assert there >= set(range(old.homes, new.homes)), "a home takes part once its pod is ready"
         assert not self._fenced & {slot.uid for slot in (new.npdc, *new.mdcs.values()) if slot.uid}, (
             "a fenced pod never comes back"
         )
@@ -160,6 +166,14 @@ class World:
         assert len(homes) == len(set(homes)), "a home is in at most one MDC"
         assert set(homes) <= set(range(self.body["spec"]["homes"]["replicas"]))
         assert all(slot.uid for slot in wiring.mdcs.values() if slot.homes), "nobody serves for an empty slot"
+
+    def _check_surplus(self, pod: Pod, reason: str) -> None:
+        wiring, training = self.wiring(), self.status.get("training", {})
+        if reason != "holds no home of the job" or wiring is None:
+            return
+        if training.get("incarnation") == wiring.npdc.incarnation and wiring.npdc.uid:
+            present = set(range(training.get("homes", 0)))
+            assert present.isdisjoint(parse_ids(pod.homes)), "a home of the present round keeps its pod"
 
     def _check_pod(self, made: Pod) -> None:
         alive = [p for p in self.pods.values() if (p.role, p.index) == (made.role, made.index)]

@@ -24,7 +24,17 @@ def wirings(draw: st.DrawFn) -> Wiring:
     mdcs = draw(st.sets(st.integers(0, 12), max_size=5))
     home_of = draw(st.dictionaries(st.integers(0, 60), st.sampled_from(sorted(mdcs)))) if mdcs else {}
     slots = {i: draw(_slots(frozenset(h for h, m in home_of.items() if m == i))) for i in mdcs}
-    return Wiring(draw(st.integers(0, 99)), draw(_slots(frozenset())), slots, draw(json_objects))
+    counts = st.integers(0, 99)
+    return Wiring(
+        version=draw(counts),
+        npdc=draw(_slots(frozenset())),
+        mdcs=slots,
+        recipe=draw(json_objects),
+        homes=draw(counts),
+        quorum=draw(counts),
+        expected=draw(counts),
+        absent=draw(ids),
+    )
 
 
 def _slots(homes: frozenset[int]) -> st.SearchStrategy[Slot]:

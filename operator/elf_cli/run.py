@@ -7,6 +7,7 @@ import json
 import pathlib
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -19,6 +20,7 @@ from elf_operator.spec import Job, Spec, parse_job
 if TYPE_CHECKING:
     from elf_cli.local.faults import Kill
     from elf_cli.local.runner import Outcome
+    from elf_cli.local.scaling import Scale
 
 EXIT_INVALID = 2
 EXIT_INTERRUPTED = 130
@@ -29,6 +31,10 @@ def run(
     kill: Annotated[
         list[str] | None,
         typer.Option(help="Kill a pod when a round is done: mdc/1@round:10, npdc@round:5, home/3@round:7."),
+    ] = None,
+    scale: Annotated[
+        list[str] | None,
+        typer.Option(help="Change a number when a round is done: homes=16@round:20, mdcs=4@round:30."),
     ] = None,
     report: Annotated[pathlib.Path | None, typer.Option(help="Write what happened as JSON.")] = None,
     model: Annotated[pathlib.Path | None, typer.Option(help="Write the model as safetensors.")] = None,
@@ -42,6 +48,7 @@ def run(
     Exit status: 0 the job is complete; 1 it failed; 2 the job or a flag is wrong; 130 interrupted.
     """
     from elf_cli.local.faults import parse_kills
+    from elf_cli.local.scaling import parse_scales, spec_after
 
     try:
         body = read_job(file)
@@ -54,13 +61,14 @@ def run(
     if spec.suspend:
         _refuse(f"{file}: spec.suspend: is true: there is nothing to run")
     try:
-        kills = parse_kills(kill or [], spec)
+        scales = parse_scales(scale or [], body)
+        kills = parse_kills(kill or [], spec, lambda round_: spec_after(body, scales, round_))
     except ValueError as error:
         _refuse(str(error))
     for path in (report, model):
         if path is not None and not path.absolute().parent.is_dir():
             _refuse(f"{path}: there is no folder {path.absolute().parent}")
-    request = _Request(job, spec, body, kills, report, model, directory, plain)
+    request = _Request(job, spec, body, kills, scales, report, model, directory, plain)
     sys.exit(asyncio.run(_run(request)))
 
 
@@ -70,6 +78,7 @@ class _Request:
     spec: Spec
     body: dict[str, Any]
     kills: list[Kill]
+    scales: list[Scale]
     report: pathlib.Path | None
     model: pathlib.Path | None
     directory: pathlib.Path | None
@@ -86,7 +95,7 @@ async def _run(asked: _Request) -> int:
     cluster = LocalCluster(asked.body, directory, model)
     live = console.is_terminal and not asked.plain
     shown = (view.LiveView if live else view.PlainView)(console, asked.spec)
-    task = asyncio.ensure_future(runner.Runner(asked.job, cluster, shown, asked.kills).run())
+    task = asyncio.ensure_future(runner.Runner(asked.job, cluster, shown, asked.kills, asked.scales).run())
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with shown:
@@ -121,11 +130,18 @@ def _conclude(console: Console, directory: pathlib.Path, outcome: Outcome) -> No
     metrics = ", ".join(f"{name} {value}" for name, value in training["metrics"].items())
     for line in (
         f"Complete: {outcome.message}",
+        *_population(training),
         metrics,
         f"model {training['modelDigest']} ({exact})",
         f"logs: {directory}/logs",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _population(training: Mapping[str, Any]) -> list[str]:
+    """How many homes the rounds had, if that changed."""
+    changes = [f"{entry['homes']} from round {entry['round']} on" for entry in training.get("population", ())]
+    return [f"homes: {', '.join(changes)}"] if len(changes) > 1 else []
 
 
 def _refuse(message: str) -> NoReturn:

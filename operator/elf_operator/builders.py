@@ -9,7 +9,7 @@ from typing import Any
 from elf_operator import names
 from elf_operator.spec import Job, Spec
 from elf_worker import contract
-from elf_worker.contract import JobConfig, Role, Wiring
+from elf_worker.contract import JobConfig, Role, Wiring, format_ids
 
 Manifest = dict[str, Any]
 UID = 10001
@@ -37,7 +37,7 @@ def job_config(job: Job, spec: Spec) -> JobConfig:
     return JobConfig(
         job=job.name,
         uid=job.uid,
-        homes=spec.homes,
+        homes=spec.first_homes,
         per_pod=spec.per_pod,
         rounds=spec.rounds,
         seed=spec.seed,
@@ -60,7 +60,7 @@ def job_config(job: Job, spec: Spec) -> JobConfig:
         home_failure_probability=spec.home_failure_probability,
         mdc_failure_probability=spec.mdc_failure_probability,
         failure_seed=spec.failure_seed,
-        quorum=spec.quorum,
+        quorum=spec.quorum_of(spec.first_homes),
         deadline_seconds=float(spec.deadline_seconds),
         checkpoint_every=spec.checkpoint_every,
         silence_seconds=float(spec.mdc_timeout_seconds),
@@ -189,6 +189,8 @@ def pod(job: Job, spec: Spec, defaults: Defaults, role: Role, index: int, incarn
             "volumes": [_TMP],
         },
     }
+    if role is Role.HOME:
+        manifest["metadata"]["labels"][names.LABEL_HOMES] = format_ids(spec.share(index, spec.homes))
     if queue := job.labels.get(names.LABEL_QUEUE):
         manifest["metadata"]["labels"][names.LABEL_QUEUE] = queue
     if role is Role.NPDC:
@@ -249,6 +251,9 @@ def _container(
             env.append({"name": contract.ENV_CHECKPOINT, "value": contract.CHECKPOINT_DIR})
             mounts.append({"name": "checkpoint", "mountPath": contract.CHECKPOINT_DIR})
     else:
+        if role is Role.HOME:
+            homes = format_ids(spec.share(index, spec.homes))
+            env.append({"name": contract.ENV_HOMES, "value": homes})
         address = f"{names.npdc(job.name)}.{job.namespace}.svc:{contract.WIRE_PORT}"
         env.append({"name": contract.ENV_NPDC, "value": address})
     container: Manifest = {

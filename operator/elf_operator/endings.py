@@ -39,14 +39,14 @@ def problems(seen: Observation) -> list[str]:
     """What is wrong with the spec as it stands, one sentence a field."""
     if seen.job.spec is None:
         return list(seen.job.errors)
-    return [f"{path}: cannot change once the job has started; make a new job" for path in _changed(seen)]
+    return _changed(seen)
 
 
 def _changed(seen: Observation) -> list[str]:
-    """Fields that decide which bits come out and are not what the job was started with."""
+    """What is said of fields that decide which bits come out and are not what the job was started with."""
     if seen.wiring is None or seen.job.spec is None:
         return []
-    return spec.changed_fields(spec.completed(seen.wiring.recipe), seen.job.recipe)
+    return spec.refusals(spec.completed(seen.wiring.recipe), seen.job.recipe)
 
 
 def wind_up(seen: Observation, now: float, end: Condition) -> Plan:
@@ -127,7 +127,11 @@ def _resume_message(seen: Observation, spec: Spec) -> str:
         return (
             f"resuming goes on from the newest checkpoint on {spec.volume_claim} (one every {every} rounds)"
         )
-    return "there is no checkpoint volume: resuming starts over from round 0 and ends with the same bits"
+    over = "there is no checkpoint volume: resuming starts over from round 0"
+    counts = {entry.get("homes") for entry in seen.training.get("population") or ()}
+    if counts - {spec.homes}:
+        return f"{over} with {spec.homes} homes; there were others before, so it ends with other bits"
+    return f"{over} and ends with the same bits"
 
 
 def _last_counts(seen: Observation) -> Counts:

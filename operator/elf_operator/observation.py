@@ -40,6 +40,8 @@ class Pod:
     exit_message: str = ""
     restarts: int = 0
     unschedulable: str = ""
+    homes: str = ""
+    """Which homes it holds, for a pod of homes; pods of an earlier version do not say it."""
 
     @property
     def over(self) -> bool:
@@ -115,6 +117,7 @@ def parse_pod(body: Mapping[str, Any]) -> Pod | None:
         exit_message=(ended.get("message") or "").strip(),
         restarts=container.get("restartCount", 0),
         unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else "",
+        homes=labels.get(names.LABEL_HOMES, ""),
     )
 
 

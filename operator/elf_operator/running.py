@@ -9,14 +9,15 @@ from typing import Any
 from elf_operator import builders, names, status, verdicts
 from elf_operator.builders import Defaults, Manifest
 from elf_operator.endings import wind_up
+from elf_operator.homes import HomePods, Homes
 from elf_operator.observation import Observation, Pod
 from elf_operator.plans import Create, Delete, Event, Plan, Replaced
 from elf_operator.rebalance import Zones, rebalance_units
 from elf_operator.slots import rewired, vacate
-from elf_operator.spec import Spec
+from elf_operator.spec import HOMES, Spec
 from elf_operator.status import Condition, Counts, Replacement
 from elf_operator.verdicts import Surroundings, Verdict
-from elf_worker.contract import Phase, Role, Slot, Wiring
+from elf_worker.contract import Phase, Role, Slot, Wiring, format_ids
 
 FIRST_START_SECONDS = 60.0
 """How long homes wait for an MDC that starts for the first time before others take them."""
@@ -29,6 +30,8 @@ FREE_FAILURES = 2
 LONGEST_BACKOFF_SECONDS = 60.0
 REMEMBERED_NODES = 3
 BAD_NODE_REASONS = (verdicts.UNREACHABLE, verdicts.NODE_LOST, verdicts.STRAGGLER)
+NAMED = 20
+"""Homes named in a message."""
 HEARTBEAT_SLACK_SECONDS = 2.0
 """What an NPDC's word may take to the operator, beyond the time after which it is taken for dead."""
 
@@ -58,6 +61,8 @@ class Running:
     """The plan of a job that should train."""
 
     def __init__(self, seen: Observation, spec: Spec, now: float, defaults: Defaults) -> None:
+        recipe = seen.wiring.recipe if seen.wiring is not None else {}
+        spec = replace(spec, first_homes=recipe.get(HOMES, spec.homes))
         self.seen, self.spec, self.now, self.defaults = seen, spec, now, defaults
         unheard = {str(u["uid"]) for u in seen.training.get("unreachable") or ()}
         heard: set[str] = set()
@@ -97,14 +102,23 @@ class Running:
         if spent > self.spec.max_replacements:
             return self._exhausted(spent)
         self._delete_strays(npdc, mdcs)
-        homes_ready, homes_failed = self._fill_homes()
-        wiring = Wiring(old.version, npdc.slot, self._assigned(old, mdcs), old.recipe)
+        homes = self._fill_homes(npdc)
+        wiring = Wiring(
+            version=old.version,
+            npdc=npdc.slot,
+            mdcs=self._assigned(old, mdcs, homes.count),
+            recipe=old.recipe,
+            homes=homes.count,
+            quorum=self.spec.quorum_of(homes.count),
+            expected=self.spec.homes,
+            absent=homes.absent,
+        )
         self._note_recoveries(npdc, mdcs)
         training = self.seen.training
         counts = Counts(
             homes_desired=self.spec.homes,
-            homes_ready=homes_ready,
-            homes_failed=homes_failed,
+            homes_ready=homes.ready,
+            homes_failed=homes.failed,
             mdcs_desired=self.spec.mdcs,
             mdcs_ready=sum(place.serves(training) for place in mdcs),
             mdcs_replaced=spent - npdc.slot.replaced,
@@ -118,7 +132,7 @@ class Running:
             create=tuple(self.create),
             events=tuple(self.events),
             replaced=tuple(self.replaced),
-            again_after=self._again(npdc, mdcs),
+            again_after=self._again(npdc, mdcs, homes),
         )
 
     # -- data centers -------------------------------------------------------------------------------------
@@ -205,35 +219,20 @@ class Running:
 
     # -- homes --------------------------------------------------------------------------------------------
 
-    def _fill_homes(self) -> tuple[int, int]:
-        """Create what is missing; what has ended goes first, its name is needed. (ready, failed) homes."""
-        pods = {p.index: p for p in self.seen.of(Role.HOME)}
-        ready = failed = 0
-        for index in range(self.spec.home_pods):
-            size = min(self.spec.per_pod, self.spec.homes - index * self.spec.per_pod)
-            pod = pods.pop(index, None)
-            if pod is None:
-                manifest = builders.pod(self.seen.job, self.spec, self.defaults, Role.HOME, index, 0)
-                self._create(manifest, "home is missing")
-                continue
-            ready += size * pod.ready
-            verdict = verdicts.judge(pod, self.around)
-            lost = pod.node in self.seen.lost_nodes
-            if lost or (pod.over and not pod.deleting):
-                # Its name is needed, and the node's kubelet cannot give it free.
-                why = verdict.message if verdict else "it has ended"
-                self.delete.append(Delete(pod.name, pod.uid, why, force=lost))
-            if verdict is not None:
-                failed += size
-                self.problems.append(verdict)
-        for pod in pods.values():
-            if not pod.deleting:
-                self.delete.append(Delete(pod.name, pod.uid, "holds no home of the job"))
-        return ready, failed
+    def _fill_homes(self, npdc: Place) -> Homes:
+        """See `HomePods`; what it finds goes with the rest of the plan."""
+        training = self.seen.training
+        said = training if _is_from(training, npdc.slot.incarnation) else {}
+        homes = HomePods(self.seen, self.spec, self.defaults, self.around, said).plan()
+        for create in homes.create:
+            self._create(create.manifest, create.reason)
+        self.delete += homes.delete
+        self.problems += homes.problems
+        return homes
 
     # -- wiring -------------------------------------------------------------------------------------------
 
-    def _assigned(self, old: Wiring, mdcs: list[Place]) -> dict[int, Slot]:
+    def _assigned(self, old: Wiring, mdcs: list[Place], count: int) -> dict[int, Slot]:
         """The slots with their homes, balanced over the MDCs that serve or start for the first time."""
         current: dict[int, frozenset[int]] = {}
         for place in mdcs:
@@ -245,12 +244,12 @@ class Running:
             eligible = [p.index for p in mdcs if p.pod is not None and p.verdict is None]
         zones = zones_of(self.seen, self.spec)
         if self.seen.zones:
-            current = self._rooted(current, mdcs)
-        homes = rebalance_units(current, eligible, self.spec.units, self.spec.mdc_capacity, zones)
-        left = self.spec.homes - sum(map(len, homes.values()))
+            current = self._rooted(current, mdcs, count)
+        homes = rebalance_units(current, eligible, self.spec.units_of(count), self.spec.mdc_capacity, zones)
+        left = count - sum(map(len, homes.values()))
         if eligible and left:
             self.waiting = (
-                f"{left} of {self.spec.homes} homes wait for an MDC: {len(eligible)} "
+                f"{left} of {count} homes wait for an MDC: {len(eligible)} "
                 f"serve{'s' * (len(eligible) == 1)}, "
                 f"spec.miniDataCenters.capacity is {self.spec.mdc_capacity}"
             )
@@ -258,7 +257,9 @@ class Running:
         retired = {i: s for i, s in old.mdcs.items() if i >= self.spec.mdcs}
         return slots | {i: replace(vacate(s), replaced=s.replaced) for i, s in retired.items()}
 
-    def _rooted(self, current: Mapping[int, frozenset[int]], mdcs: list[Place]) -> dict[int, frozenset[int]]:
+    def _rooted(
+        self, current: Mapping[int, frozenset[int]], mdcs: list[Place], count: int
+    ) -> dict[int, frozenset[int]]:
         """Only what has begun to work: the rest has nothing to lose by a move.
 
         Homes and MDCs are assigned before they have nodes; once they have, they may still get into one zone.
@@ -266,7 +267,7 @@ class Running:
         running = {p.index for p in self.seen.of(Role.HOME) if p.ready}
         slots = {place.index for place in mdcs if place.serves(self.seen.training)}
         begun: set[int] = set()
-        for unit in self.spec.units:
+        for unit in self.spec.units_of(count):
             if any(home // self.spec.per_pod in running for home in unit):
                 begun.update(unit)
         return {slot: homes & begun for slot, homes in current.items() if slot in slots}
@@ -306,7 +307,7 @@ class Running:
         ]
 
     def _status(self, counts: Counts, wiring: Wiring) -> dict[str, Any]:
-        missing = list(self._missing(counts))
+        missing = list(self._missing(counts, wiring))
         started = bool(self.seen.training.get("round")) or self.seen.training.get("phase") == Phase.TRAINING
         ready = not (missing or self.waiting) and started
         problem = self.problems[0] if self.problems else None
@@ -315,7 +316,9 @@ class Running:
         message = "; ".join(said) or "every pod serves"
         degraded = bool(missing or problem or self.waiting) and started
         if degraded and problem is None:
-            reason = "OverCapacity" if self.waiting else "Replacing"
+            growing = counts.npdc_ready and counts.mdcs_ready == counts.mdcs_desired
+            replacing = "Scaling" if growing and wiring.homes < self.spec.homes else "Replacing"
+            reason = "OverCapacity" if self.waiting else replacing
         state = "Degraded" if degraded else ("Running" if ready else "Pending")
         conditions = [
             Condition("Ready", ready, reason, message),
@@ -331,22 +334,34 @@ class Running:
         ]
         return status.build(self.seen, self.now, state, conditions, counts, self.history, assignments)
 
-    def _missing(self, counts: Counts) -> Iterator[str]:
+    def _missing(self, counts: Counts, wiring: Wiring) -> Iterator[str]:
         if self.blocked:
             yield f"{self.blocked[0]} of an earlier job of this name is still there"
         if not counts.npdc_ready:
             yield "the NPDC does not serve yet"
         if counts.mdcs_ready < counts.mdcs_desired:
             yield f"{counts.mdcs_ready} of {counts.mdcs_desired} MDCs serve"
-        if counts.homes_ready < counts.homes_desired:
-            yield f"{counts.homes_ready} of {counts.homes_desired} homes are ready"
+        desired, ready = counts.homes_desired, counts.homes_ready
+        if wiring.homes < desired:
+            late = f"{desired - ready} of {desired} homes are not ready"
+            yield f"{late}: rounds have {wiring.homes} until they are"
+        elif ready < desired:
+            yield f"{ready} of {desired} homes are ready"
+        if gone := sorted(wiring.absent):
+            who = format_ids(gone[:NAMED]) + (" and more" if len(gone) > NAMED else "")
+            if wiring.homes - len(gone) < wiring.quorum:
+                yield f"rounds wait for homes {who}: the quorum is {wiring.quorum} of {wiring.homes}"
+            else:
+                yield f"rounds do not wait for homes {who}"
 
-    def _again(self, npdc: Place, mdcs: list[Place]) -> float | None:
+    def _again(self, npdc: Place, mdcs: list[Place], homes: Homes) -> float | None:
         """When time alone will change the plan.
 
-        An MDC's first start takes too long, a pod does not get ready, a slot has waited long enough.
+        An MDC's first start takes too long, a pod does not get ready, a slot has waited long enough, a home
+        has been without a node, or well again, for so long.
         """
         waits = [place.slot.not_before - self.now for place in (npdc, *mdcs) if place.pod is None]
+        waits.append(homes.again_after or 0.0)
         for place in (npdc, *mdcs):
             if place.pod is not None and not place.pod.ready:
                 created, changed = place.pod.created, place.pod.ready_changed
@@ -367,7 +382,7 @@ def acted_on(training: Mapping[str, Any]) -> tuple[Any, ...]:
     """What of the NPDC's progress changes plans; the rest of it is for people."""
     silent = tuple(str(entry.get("uid")) for entry in training.get("unreachable") or ())
     slow = tuple(str(entry.get("uid")) for entry in training.get("stragglers") or ())
-    said = (training.get("phase"), training.get("incarnation"))
+    said = (training.get("phase"), training.get("incarnation"), training.get("homes"))
     return (*said, silent, slow, connected(training))
 
 

@@ -27,6 +27,8 @@ RECIPE = (
     "faultInjection",
 )
 """Fields that decide which bits come out: they may not change once the job has started."""
+HOMES = "homes.replicas"
+"""In a recipe: how many homes the job was started with."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,12 @@ class Spec:
     home_failure_probability: float
     mdc_failure_probability: float
     failure_seed: int
-    quorum: int
+    quorum_rule: int | str
+    """A count of homes or a percentage; see `quorum_of`."""
     deadline_seconds: int
     homes: int
+    first_homes: int
+    """How many homes the job was started with."""
     per_pod: int
     home_template: Mapping[str, Any]
     mdcs: int
@@ -73,9 +78,27 @@ class Spec:
     straggler_factor: float | None
 
     @property
+    def quorum(self) -> int:
+        """Homes that must be counted when all that are wanted take part."""
+        return self.quorum_of(self.homes)
+
+    def quorum_of(self, homes: int) -> int:
+        """Homes that must be counted in a round that has so many."""
+        return min(homes, count_of(self.quorum_rule, homes))
+
+    @property
     def units(self) -> list[range]:
+        """`units_of` all homes that are wanted."""
+        return self.units_of(self.homes)
+
+    def units_of(self, homes: int) -> list[range]:
         """Homes that only move together: the groups of a robust method, else each home alone."""
-        return groups(self.homes, self.group_size if self.aggregation != "mean" else 1)
+        return groups(homes, self.group_size if self.aggregation != "mean" else 1)
+
+    def share(self, index: int, homes: int) -> range:
+        """The homes of one pod where there are so many."""
+        first = index * self.per_pod
+        return range(first, max(first, min(first + self.per_pod, homes)))
 
     @property
     def home_pods(self) -> int:
@@ -124,13 +147,35 @@ def completed(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changed_fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Fields of the recipe that differ, as `spec.…` paths."""
-    return [f"spec.{key}" for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+    """Fields of the recipe that differ, as `spec.…` paths.
+
+    `homes.replicas` may differ, except where it decides who is in a group with whom.
+    """
+    free = set() if robust_method(after) else {HOMES}
+    keys = sorted({*before, *after} - free)
+    return [f"spec.{key}" for key in keys if before.get(key) != after.get(key)]
+
+
+def refusals(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """`changed_fields` in sentences for people."""
+    found = []
+    for path in changed_fields(before, after):
+        why = "once the job has started"
+        if path == f"spec.{HOMES}":
+            why = f"while aggregation.method is {robust_method(after)}: it decides which homes form a group"
+        found.append(f"{path}: cannot change {why}; make a new job")
+    return found
+
+
+def robust_method(recipe: Mapping[str, Any]) -> str:
+    """The aggregation method if it is one that works on groups of homes, else nothing."""
+    method = str(recipe.get("aggregation", {}).get("method", "mean"))
+    return method if method != "mean" else ""
 
 
 def _recipe(spec: Mapping[str, Any]) -> dict[str, Any]:
     recipe = {key: spec[key] for key in RECIPE if key in spec}
-    recipe["homes.replicas"] = spec["homes"]["replicas"]
+    recipe[HOMES] = spec["homes"]["replicas"]
     recipe["homes.perPod"] = spec["homes"]["perPod"]
     return dict(json.loads(json.dumps(recipe)))
 
@@ -233,9 +278,10 @@ def _typed(spec: Mapping[str, Any]) -> Spec:
         home_failure_probability=float(spec["faultInjection"]["homeFailureProbability"]),
         mdc_failure_probability=float(spec["faultInjection"]["mdcFailureProbability"]),
         failure_seed=spec["faultInjection"]["seed"],
-        quorum=count_of(spec["round"]["quorum"], homes),
+        quorum_rule=spec["round"]["quorum"],
         deadline_seconds=spec["round"]["deadlineSeconds"],
         homes=homes,
+        first_homes=homes,
         per_pod=spec["homes"]["perPod"],
         home_template=spec["homes"]["template"],
         mdcs=spec["miniDataCenters"]["replicas"],

@@ -18,6 +18,10 @@ CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError"
 UNREACHABLE = "Unreachable"
 NODE_LOST = "NodeLost"
 STRAGGLER = "Straggler"
+UNSCHEDULABLE = "Unschedulable"
+CRASH_LOOPING = "CrashLooping"
+LASTING = frozenset({NODE_LOST, CRASH_LOOPING})
+"""A new pod may help, but not soon."""
 NOT_READY_SECONDS = 300.0
 SIGNALLED = 128
 """Exit codes above this are 128 plus the number of a signal."""
@@ -107,7 +111,7 @@ def _not_ready(pod: Pod, around: Surroundings) -> Verdict | None:
 def _crash_looping(pod: Pod, _: Surroundings) -> Verdict | None:
     if pod.waiting != "CrashLoopBackOff":
         return None
-    return Verdict("CrashLooping", f"{pod.name} has crashed {pod.restarts} times", True)
+    return Verdict(CRASH_LOOPING, f"{pod.name} has crashed {pod.restarts} times", True)
 
 
 def _not_pullable(pod: Pod, _: Surroundings) -> Verdict | None:
@@ -125,7 +129,7 @@ def _misconfigured(pod: Pod, _: Surroundings) -> Verdict | None:
 def _unschedulable(pod: Pod, _: Surroundings) -> Verdict | None:
     if not pod.unschedulable:
         return None
-    return Verdict("Unschedulable", f"{pod.name}: {pod.unschedulable}", False)
+    return Verdict(UNSCHEDULABLE, f"{pod.name}: {pod.unschedulable}", False)
 
 
 def _unreachable(pod: Pod, around: Surroundings) -> Verdict | None:

@@ -77,9 +77,9 @@ class Owner:
 
 
 @contextlib.asynccontextmanager
-async def listening(owner: Owner, most: int = MOST) -> AsyncIterator[str]:
+async def listening(owner: Owner, most: int = MOST, limits: Limits | None = None) -> AsyncIterator[str]:
     """`host:port` at which `owner` takes connections."""
-    server = await listen(owner, HOST, 0, owner.silence, Limits(most))
+    server = await listen(owner, HOST, 0, owner.silence, limits or Limits(most))
     try:
         yield "{}:{}".format(*server.sockets[0].getsockname())
     finally:
@@ -553,6 +553,19 @@ async def test_a_link_that_its_owner_closes_makes_room_for_another() -> None:
                 owner.opened[-1].close()
                 assert await read_to_end(caller) == b""
     assert owner.closed == []
+
+
+async def test_limits_may_be_raised_while_connections_are_open() -> None:
+    owner, limits = Owner(), Limits(1)
+    async with listening(owner, limits=limits) as address, contextlib.AsyncExitStack() as guests:
+        guests.enter_context(socket.create_connection(address.split(":")))
+        await until(lambda: len(owner.opened) == 1)
+        with socket.create_connection(address.split(":")) as refused:
+            refused.setblocking(False)
+            assert await read_to_end(refused) == b""
+        limits.links = 2
+        guests.enter_context(socket.create_connection(address.split(":")))
+        await until(lambda: len(owner.opened) == 2)
 
 
 async def test_a_closed_link_does_not_wait_for_ever_for_a_peer_that_does_not_read() -> None:

@@ -20,6 +20,13 @@ import safetensors.numpy
 import yaml
 
 import elf_cli
+from elf_operator.builders import job_config
+from elf_operator.spec import parse_job
+from elf_worker import tasks
+from elf_worker.exact import ExactSum
+from elf_worker.messages import Stamp
+from elf_worker.roles.trainer import Trainer
+from elf_worker.tasks import vectors
 
 DEADLINE = 60.0
 """Seconds until a run is given up."""
@@ -231,6 +238,45 @@ def test_the_model_does_not_depend_on_the_number_of_data_centers_or_pods(mdcs, p
     done = complete(start, miniDataCenters__replicas=mdcs, homes__perPod=per_pod)
     assert len(done.report["gradientsByMdc"]) == mdcs
     assert done.report["modelDigest"] == undisturbed.report["modelDigest"]
+
+
+def trained_by_hand(body: dict[str, Any], population: list[dict[str, int]]) -> str:
+    """The digest of a job whose rounds had so many homes: without protocol, one home after the other."""
+    parsed = parse_job(body)
+    assert parsed.spec is not None
+    trainer = Trainer(job_config(parsed, parsed.spec), 0, "")
+    task = tasks.load(parsed.spec.entrypoint, {}, homes=HOMES, seed=parsed.spec.seed)
+    model = vectors.build_model(task)
+    weights = trainer.initialise().weights
+    for round_ in range(parsed.spec.rounds):
+        [*_, homes] = [entry["homes"] for entry in population if entry["round"] <= round_]
+        vectors.unflatten(model, weights)
+        found = [vectors.home_vector(task, model, home, round_) for home in range(homes)]
+        total = ExactSum(len(found[0][0]))
+        for vector, _ in found:
+            total.add(vector)
+        weight = sum(weight for _, weight in found)
+        weights = trainer.step(Stamp(round_, 0), total, weight, True, homes).weights
+    return trainer.digest()
+
+
+def test_a_scaled_run_ends_with_what_the_reported_schedule_leads_to(undisturbed, start):
+    rounds = 160
+    flags = ["--scale", "homes=10@round:10,mdcs=3@round:30", "--scale", "homes=5@round:110"]
+    done = complete(start, *flags, "--kill", "mdc/0@round:40,npdc@round:80,home/7@round:60", rounds=rounds)
+    report = done.report
+    population = report["population"]
+    assert [entry["homes"] for entry in population] == [HOMES, 10, 5]
+    assert [entry["round"] for entry in population] >= [0, 10, 110]
+    assert report["exact"] is True, "every home of a round is in it"
+    assert report["modelDigest"] == trained_by_hand(job(rounds=rounds), population)
+    assert f"homes: {HOMES} from round 0 on, 10 from round" in done.out
+    had = {record["round"]: record["homes"] for record in report["perRound"]}
+    for entry in population:
+        assert had[entry["round"] + 1] == entry["homes"], "rounds are numbered from 1 when they are done"
+    assert len(report["gradientsByMdc"]) == 3
+    assert undisturbed.report["population"] == [{"round": 0, "homes": HOMES}]
+    assert marked(done.run.folder) == {}
 
 
 def test_killing_each_kind_of_pod_costs_no_bit(undisturbed, start):

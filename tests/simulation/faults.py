@@ -34,7 +34,7 @@ class Faults:
         overseer = self._world.overseer
         candidates: dict[str, list[Mdc | HomePod | Npdc | None]] = {
             "mdc": list(overseer.mdcs.values()),
-            "home": list(overseer.pods),
+            "home": list(overseer.pods.values()),
             "npdc": [overseer.npdc],
         }
         alive = [p for p in candidates[role] if p is not None and (p.alive or getattr(p, "lingers", False))]
@@ -101,6 +101,16 @@ class Faults:
 
     def _scale(self) -> None:
         self._world.overseer.scale(self._rng.randint(1, 4))
+
+    def _scale_homes(self) -> None:
+        self._world.overseer.scale_homes(self._rng.choice(self._world.scenario.counts))
+
+    def _lose_home(self) -> None:
+        """A pod of homes is taken for gone, and mostly is, until it is made anew."""
+        overseer = self._world.overseer
+        if overseer.pods:
+            index = self._rng.choice(list(overseer.pods))
+            overseer.lose_home(index, 0.5 + 4 * self._rng.random(), dead=self._rng.random() < 0.7)
 
     def _pause_operator(self) -> None:
         self._world.overseer.pause(1 + 4 * self._rng.random())

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from elf_worker.aggregation import ids
 from elf_worker.aggregation.effects import Effect, Send, Step
 from elf_worker.aggregation.northpole import RoundLog, Snapshot
+from elf_worker.aggregation.population import Schedule
 from elf_worker.messages import Accepted, Stamp, Submit
 from simulation import model
+from simulation.roles import schedule_of
 
 if TYPE_CHECKING:
     from simulation.roles import Npdc
@@ -27,8 +29,9 @@ class Oracle:
         self._model = world.model
         scenario = world.scenario
         self._everyone = scenario.quorum == scenario.homes
-        self._undisturbed = self._model.undisturbed(scenario.rounds) if self._everyone else []
         self._weights: dict[Stamp, bytes] = {}
+        self._trained: dict[tuple[int, ...], bytes] = {(): model.START}
+        """Homes of each round so far → the weights then, had every home been counted."""
 
     def submitted(self, npdc: Npdc, uid: str | None, message: Submit, effects: list[Effect]) -> None:
         """A Submit was answered: was its sender entitled, and its members its own?"""
@@ -46,11 +49,13 @@ class Oracle:
     def closed(self, npdc: Npdc, step: Step, log: RoundLog, weights: bytes) -> None:
         """A round was closed: is its sum the sum over exactly those homes that its log says were counted?"""
         scenario = self._world.scenario
-        counted = [home for home in range(scenario.homes) if home not in log.missing]
+        counted = [home for home in range(log.homes) if home not in log.missing]
         what = f"{npdc.name} closed round {log.round}: {log}"
-        if len(counted) != log.counted or log.counted < scenario.quorum:
-            raise ViolationError(f"{what}: the quorum is {scenario.quorum}")
-        if sum(log.by_mdc.values()) != log.counted or log.counted + log.failed > scenario.homes:
+        if log.homes not in self._world.overseer.counts:
+            raise ViolationError(f"{what}: nobody ever asked for {log.homes} homes")
+        if len(counted) != log.counted or log.counted < scenario.quorum_of(log.homes):
+            raise ViolationError(f"{what}: the quorum is {scenario.quorum_of(log.homes)}")
+        if sum(log.by_mdc.values()) != log.counted or log.counted + log.failed > log.homes:
             raise ViolationError(f"{what}: homes are counted twice")
         if step.weight != sum(map(model.weight_of, counted)):
             raise ViolationError(f"{what}: weight {step.weight} is not that of {counted}, once each")
@@ -59,9 +64,24 @@ class Oracle:
             raise ViolationError(f"{what}: the sum is not the exact sum over {counted}")
 
     def published(self, npdc: Npdc, snapshot: Snapshot) -> None:
-        """Weights were published: equal stamps mean equal weights; without missing homes, the known ones."""
+        """Weights were published: equal stamps mean equal weights.
+
+        Without missing homes they are a function of the schedule that is published with them.
+        """
         weights = bytes(snapshot.weights)
         if self._weights.setdefault(snapshot.stamp, weights) != weights:
             raise ViolationError(f"{npdc.name} published other weights as {snapshot.stamp} before")
-        if self._everyone and weights != self._undisturbed[snapshot.stamp.round]:
-            raise ViolationError(f"{npdc.name}: {snapshot.stamp} differs from the undisturbed run")
+        schedule = schedule_of(snapshot)
+        if self._everyone and weights != self.trained(schedule, snapshot.stamp.round):
+            raise ViolationError(f"{npdc.name}: {snapshot.stamp} is not what {schedule} leads to")
+
+    def trained(self, schedule: Schedule, rounds: int) -> bytes:
+        """The weights after so many rounds with these homes, all of them counted in each."""
+        counts: tuple[int, ...] = ()
+        for round_ in range(rounds):
+            before = self._trained[counts]
+            [*_, homes] = [homes for since, homes in schedule if since <= round_]
+            counts += (homes,)
+            if counts not in self._trained:
+                self._trained[counts] = self._model.stepped(list(range(homes)), round_, before)
+        return self._trained[counts]

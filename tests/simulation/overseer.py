@@ -24,11 +24,18 @@ class Overseer:
         self._rng = world.rng
         scenario = world.scenario
         self.wanted = scenario.mdcs
-        self.wiring = Wiring(npdc=Slot(0))
+        self.homes = scenario.homes
+        """How many homes there shall be."""
+        quorum = scenario.quorum
+        self.wiring = Wiring(npdc=Slot(0), homes=self.homes, quorum=quorum, expected=self.homes)
+        self.counts = {self.homes}
+        """Every number of homes that a wiring ever had."""
         self.npdc: Npdc | None = None
         self.mdcs: dict[int, Mdc | None] = {}
         """The pod that fills each slot; None: it is being created."""
-        self.pods: list[HomePod | None] = []
+        self.pods: dict[int, HomePod | None] = {}
+        self._lost: dict[int, float] = {}
+        """Pods of homes that are named absent, and until when they cannot be made anew."""
         self.stragglers: set[str] = set()
         """Pods that were replaced for being too slow."""
         self._lives: dict[int, int] = {}
@@ -36,16 +43,13 @@ class Overseer:
 
     def begin(self) -> None:
         """Create everything."""
-        scenario = self._world.scenario
         self._launch_npdc(0)
         slots = {}
         for index in range(self.wanted):
             slots[index] = Slot(0)
             self._launch_mdc(index, 0)
         self._write(replace(self.wiring, mdcs=slots))
-        for index in range(-(-scenario.homes // scenario.per_pod)):
-            self.pods.append(None)
-            self._launch_home(index)
+        self._look_at_homes()
         self._wake()
 
     def pause(self, seconds: float) -> None:
@@ -78,13 +82,15 @@ class Overseer:
         mdc = self.mdcs[index] = Mdc(self._world, index, incarnation, address)
         self._world.add_mdc(mdc)
 
-    def _launch_home(self, index: int) -> None:
+    def _launch_home(self, index: int, homes: range) -> None:
         self.pods[index] = None
-        self._world.later(self._soon(), self._start_home, index)
+        self._world.later(self._soon(), self._start_home, index, homes)
 
-    def _start_home(self, index: int) -> None:
+    def _start_home(self, index: int, homes: range) -> None:
+        if index not in self.pods or self.pods[index] is not None:
+            return  # scaled down meanwhile, perhaps up again
         life = self._lives[index] = self._lives.get(index, -1) + 1
-        self.pods[index] = HomePod(self._world, index, life)
+        self.pods[index] = HomePod(self._world, index, life, homes)
 
     # -- watching -----------------------------------------------------------------------------------------
 
@@ -96,14 +102,57 @@ class Overseer:
     def _look(self) -> None:
         if self.npdc is not None and not self.npdc.alive and not self.npdc.lingers:
             self.replace_npdc()
-        for index, pod in enumerate(self.pods):
-            if pod is not None and not pod.alive:
-                self._launch_home(index)
+        self._look_at_homes()
         unreachable = [*self._unreachable(), *self._stragglers()]
         for index, mdc in self.mdcs.items():
             if mdc is not None and (not mdc.alive or mdc.uid in unreachable):
                 self.replace_mdc(index)
         self._assign()
+
+    def _look_at_homes(self) -> None:
+        """Every home that is wanted, or in the present round, has a pod; the last pod may hold fewer."""
+        per = self._world.scenario.per_pod
+        npdc, now = self.npdc, self._world.now
+        present = npdc.pole.homes if npdc is not None and npdc.alive and npdc.pole.round_begun else 0
+        kept = max(self.homes, present)
+        for index in range(-(-kept // per)):
+            homes = range(index * per, min(index * per + per, kept))
+            pod = self.pods.get(index)
+            if pod is not None and pod.alive and pod.homes != homes:
+                pod.crash()
+            if index not in self.pods or (
+                pod is not None and not pod.alive and self._lost.get(index, 0.0) <= now
+            ):
+                self._launch_home(index, homes)
+        for index in [i for i in self.pods if i * per >= kept]:
+            if (pod := self.pods.pop(index)) is not None:
+                pod.crash()
+        self._lost = {i: t for i, t in self._lost.items() if t > now or not self._serves(i)}
+
+    def _serves(self, index: int) -> bool:
+        pod = self.pods.get(index)
+        return pod is not None and pod.alive
+
+    def _population(self) -> Wiring:
+        """The wiring with the homes of the next round: more only once their pods are there, fewer at once."""
+        per, scenario = self._world.scenario.per_pod, self._world.scenario
+        count = self.wiring.homes
+        new = {home // per for home in range(count, self.homes)}
+        there = {
+            i for i in new if self._serves(i) and len(self.pods[i].homes) == min(per, self.homes - i * per)
+        }
+        if self.homes < count or there == new:
+            count = self.homes
+        self.counts.add(count)
+        units = scenario.units(count)
+        absent = (u for u in units if any(home // per in self._lost for home in u))
+        return replace(
+            self.wiring,
+            homes=count,
+            quorum=scenario.quorum_of(count),
+            expected=self.homes,
+            absent=frozenset().union(*absent),
+        )
 
     def _unreachable(self) -> list[str]:
         if self.npdc is None or not self.npdc.alive or self.npdc.frozen:
@@ -149,10 +198,22 @@ class Overseer:
             if mdc is not None:
                 self._world.later(2 * self._rng.random(), mdc.crash)
 
+    def scale_homes(self, homes: int) -> None:
+        """Another number of homes."""
+        self.homes = homes
+
+    def lose_home(self, index: int, seconds: float, dead: bool) -> None:
+        """A pod of homes is taken for gone; no other comes before this time is over."""
+        self._lost[index] = self._world.now + seconds
+        pod = self.pods[index]
+        if dead and pod is not None:
+            pod.crash()
+
     # -- assigning ----------------------------------------------------------------------------------------
 
     def _assign(self, shuffled: bool = False) -> None:
         """Vacate slots without a pod, name new pods, give homes without an MDC to those with the fewest."""
+        planned = self._population()
         slots: dict[int, Slot] = {}
         for index in sorted(set(self.wiring.mdcs) | set(self.mdcs)):
             slot, mdc = self.wiring.mdcs.get(index, Slot(0)), self.mdcs.get(index)
@@ -164,12 +225,13 @@ class Overseer:
                 slots[index] = slot
         eligible = [i for i, slot in slots.items() if slot.uid]
         if eligible:
-            self._balance(slots, eligible, shuffled)
-        if slots != self.wiring.mdcs:
-            self._write(replace(self.wiring, mdcs=slots))
+            self._balance(slots, eligible, shuffled, planned.homes)
+        planned = replace(planned, mdcs=slots)
+        if planned != self.wiring:
+            self._write(planned)
 
-    def _balance(self, slots: dict[int, Slot], eligible: list[int], shuffled: bool) -> None:
-        units = [frozenset(unit) for unit in self._world.scenario.units]
+    def _balance(self, slots: dict[int, Slot], eligible: list[int], shuffled: bool, homes: int) -> None:
+        units = [frozenset(unit) for unit in self._world.scenario.units(homes)]
         held = {
             i: set() if shuffled else {u for u, homes in enumerate(units) if homes <= slots[i].homes}
             for i in eligible

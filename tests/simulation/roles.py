@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 from collections import deque
@@ -12,6 +13,7 @@ from elf_worker.aggregation.datacenter import DataCenter, Identity
 from elf_worker.aggregation.effects import Compute, Effect, Initialise, LinkId, Restore, Send, Step, Stop
 from elf_worker.aggregation.household import Answer
 from elf_worker.aggregation.northpole import NorthPole, Rules, Snapshot
+from elf_worker.aggregation.population import Schedule, noted
 from elf_worker.contract import Phase, Wiring
 from elf_worker.messages import Facts, Failed, Finish, Message, Offer, Register, Stamp, Submit
 from simulation import model
@@ -24,17 +26,23 @@ if TYPE_CHECKING:
 JOB = "job"
 NPDC = "npdc"
 _HEAD = struct.Struct("<qq")
+_TAIL = _HEAD.size + 4 * model.SIZE
 
 
-def pack(stamp: Stamp, weights: bytes) -> bytes:
+def pack(stamp: Stamp, weights: bytes, schedule: Schedule) -> bytes:
     """A state copy."""
-    return _HEAD.pack(*stamp) + weights
+    return _HEAD.pack(*stamp) + weights + json.dumps(schedule).encode()
 
 
 def unpack(copy: bytes) -> Snapshot:
     """Inverse of `pack`, as a snapshot."""
-    weights = copy[_HEAD.size :]
+    weights = copy[_HEAD.size : _TAIL]
     return Snapshot(Stamp(*_HEAD.unpack_from(copy)), weights, copy)
+
+
+def schedule_of(snapshot: Snapshot) -> Schedule:
+    """How many homes the rounds up to this state had."""
+    return list(json.loads(bytes(snapshot.copy)[_TAIL:]))
 
 
 class Talkative(Process):
@@ -86,10 +94,8 @@ class Mdc(Talkative):
 class HomePod(Talkative):
     """One life of a pod of homes."""
 
-    def __init__(self, world: World, index: int, life: int) -> None:
-        scenario = world.scenario
-        first = index * scenario.per_pod
-        homes = range(first, min(first + scenario.per_pod, scenario.homes))
+    def __init__(self, world: World, index: int, life: int, homes: range) -> None:
+        self.homes = homes
         name = f"home-{index}" + "'" * life
         super().__init__(world, name, f"home-{index}", world.household(JOB, homes, NPDC))
 
@@ -176,7 +182,7 @@ class Npdc(Process):
         world = self.world
         if copy is None:
             first = Stamp(0, self.epoch)
-            return self._go_on(unpack(world.volume or pack(first, model.START)), now)
+            return self._go_on(unpack(world.volume or pack(first, model.START, [])), now)
         if world.faulty and world.rng.random() < 0.1:
             return self.pole.restore_failed(now)
         return self._go_on(unpack(copy), now)
@@ -187,10 +193,11 @@ class Npdc(Process):
         self.world.oracle.closed(self, step, log, bytes(before.weights))
         weights = model.step(bytes(before.weights), step.total.mean(step.weight))
         stamp = Stamp(step.stamp.round + 1, self.epoch)
+        schedule = noted(schedule_of(before), step.stamp.round, log.homes)
         every = self.world.scenario.volume_every
         if every and stamp.round % every == 0:
-            self.world.volume = pack(stamp, weights)
-        return self._go_on(unpack(pack(stamp, weights)), now)
+            self.world.volume = pack(stamp, weights, schedule)
+        return self._go_on(unpack(pack(stamp, weights, schedule)), now)
 
     def _go_on(self, snapshot: Snapshot, now: float) -> list[Effect]:
         self.world.trace(self.name, "publishes", snapshot.stamp)
@@ -216,7 +223,8 @@ class Npdc(Process):
             self.world.later(1.0, self._say_last_word, stop)
         elif self.lingers:
             snapshot = self.pole._snapshot
-            self.world.conclude(self, stop, bytes(snapshot.weights) if snapshot else b"")
+            weights, schedule = (bytes(snapshot.weights), schedule_of(snapshot)) if snapshot else (b"", [])
+            self.world.conclude(self, stop, weights, schedule)
 
     def crash(self) -> None:
         """It may also die before its last word."""

@@ -27,8 +27,11 @@ FAULTS: dict[str, int] = {
     "scale": 3,
     "pause_operator": 3,
     "ghost": 3,
+    "scale_homes": 5,
+    "lose_home": 4,
 }
 """Kinds of faults and how often each is drawn."""
+MOST_HOMES = 10
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,19 @@ class Scenario:
     straggler_factor: float | None = None
     faults: tuple[tuple[float, str], ...] = ()
 
+    def units(self, homes: int) -> list[range]:
+        """Homes that only move together, of so many."""
+        return groups(homes, self.group or 1)
+
+    def quorum_of(self, homes: int) -> int:
+        """The quorum of a round with so many homes: the same share, rounded up."""
+        return -(-self.quorum * homes // self.homes)
+
     @property
-    def units(self) -> list[range]:
-        """Homes that only move together."""
-        return groups(self.homes, self.group or 1)
+    def counts(self) -> list[int]:
+        """Numbers of homes that the job may be scaled to: not with groups, nor where too many are ill."""
+        most = range(1, MOST_HOMES + 1) if not self.group else [self.homes]
+        return [n for n in most if n - min(n, self.sick) >= self.quorum_of(n)]
 
     @property
     def horizon(self) -> float:

@@ -12,6 +12,7 @@ from elf_worker.aggregation.datacenter import DataCenter
 from elf_worker.aggregation.effects import Stop
 from elf_worker.aggregation.household import Household
 from elf_worker.aggregation.northpole import NorthPole
+from elf_worker.aggregation.population import Schedule
 from elf_worker.aggregation.tally import Intake
 from elf_worker.contract import Phase
 from elf_worker.messages import Stamp
@@ -53,8 +54,10 @@ class World:
         self.npdcs: list[Npdc] = []
         self._addresses: dict[str, Process] = {}
         self.result: bytes | None = None
+        self.schedule: Schedule = []
+        """How many homes the rounds had, as reported at the end."""
         self.quiet_at = scenario.horizon + 4 * scenario.silence
-        groups = [list(unit) for unit in scenario.units] if scenario.group else []
+        groups = [list(unit) for unit in scenario.units(scenario.homes)] if scenario.group else []
         self.intake = Intake(
             homes=scenario.homes, method=scenario.method, trim_percent=20, group_size=scenario.group
         )
@@ -125,12 +128,12 @@ class World:
             ("", "failed", "nan", "silent")
         )
 
-    def conclude(self, npdc: Npdc, stop: Stop, weights: bytes) -> None:
+    def conclude(self, npdc: Npdc, stop: Stop, weights: bytes, schedule: Schedule) -> None:
         """The outcome is known."""
         self.trace(npdc.name, "has published its outcome")
         if stop.outcome != Phase.COMPLETE:
             raise ViolationError(f"{npdc.name} gave up: {stop}")
-        self.result = weights
+        self.result, self.schedule = weights, schedule
 
     # -- what happened ------------------------------------------------------------------------------------
 

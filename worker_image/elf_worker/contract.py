@@ -55,6 +55,8 @@ ENV_ADDRESS = "ELF_POD_IP"
 """The address this pod binds to and can be reached at."""
 ENV_INDEX = "ELF_INDEX"
 ENV_INCARNATION = "ELF_INCARNATION"
+ENV_HOMES = "ELF_HOMES"
+"""Ids of the homes that a pod of homes holds, as `format_ids` writes them."""
 ENV_NPDC = "ELF_NPDC"
 """`host:port` of the NPDC's Service."""
 ENV_BOARD = "ELF_BOARD"
@@ -74,6 +76,7 @@ class JobConfig:
     job: str
     uid: str
     homes: int
+    """How many homes the job was started with. Tasks share out their data by it; now there may be others."""
     per_pod: int
     rounds: int
     seed: int
@@ -88,7 +91,7 @@ class JobConfig:
     target_metric: str | None = None
     target_at_least: float | None = None
     quorum: int = 1
-    """Homes that must be counted before a round may close, 1..homes."""
+    """Homes that must be counted before a round may close, 1..homes; a wiring may say otherwise."""
     deadline_seconds: float = 30.0
     aggregation: str = "mean"
     """How homes are combined: mean, trimmedMean or median."""
@@ -216,6 +219,14 @@ class Wiring:
     mdcs: Mapping[int, Slot] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     """The fields of the spec that may not change once the job has started, as first seen."""
+    homes: int = 0
+    """Homes of the rounds that begin from now on: `0 .. homes-1`. 0: as many as in `JobConfig`."""
+    quorum: int = 0
+    """The quorum of these rounds. 0: as in `JobConfig`."""
+    expected: int = 0
+    """Homes there will be once all pods are ready: so many may ask for their MDC. 0: no more than `homes`."""
+    absent: frozenset[int] = frozenset()
+    """Homes that are known to send nothing for now. A round need not wait for them if its quorum is met."""
 
     def to_json(self) -> str:
         """One line of JSON with sorted keys, so equal wirings are equal texts."""
@@ -225,6 +236,10 @@ class Wiring:
                 "npdc": _slot_to_data(self.npdc),
                 "mdcs": {str(i): _slot_to_data(s) for i, s in self.mdcs.items()},
                 "recipe": self.recipe,
+                "homes": self.homes,
+                "quorum": self.quorum,
+                "expected": self.expected,
+                "absent": format_ids(self.absent),
             },
             sort_keys=True,
             separators=(",", ":"),
@@ -246,6 +261,10 @@ class Wiring:
             npdc=_slot_from_data(data["npdc"]),
             mdcs={int(i): _slot_from_data(s) for i, s in data["mdcs"].items()},
             recipe=data.get("recipe", {}),
+            homes=int(data.get("homes", 0)),
+            quorum=int(data.get("quorum", 0)),
+            expected=int(data.get("expected", 0)),
+            absent=parse_ids(data.get("absent", "")),
         )
 
     def home_of(self) -> dict[int, int]:

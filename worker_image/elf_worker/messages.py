@@ -68,6 +68,8 @@ class Assign(_Message, frozen=True):
     stamp: Stamp | None
     homes: bytes
     settled: bytes
+    absent: bytes = b""
+    """Homes not to wait for. If one has something to say all the same, it counts."""
 
 
 class Work(_Message, frozen=True):

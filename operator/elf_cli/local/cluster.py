@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from elf_cli.local.pods import LocalPod
+from elf_cli.local.scaling import Scale, applied
 from elf_operator import names
 from elf_operator.builders import Manifest
 from elf_operator.observation import Observation
@@ -42,6 +43,11 @@ class LocalCluster:
         self.on_event: Callable[[Event], None] = lambda event: None
         (directory / "logs").mkdir(parents=True, exist_ok=True)
         os.environ["OMP_NUM_THREADS"] = "1"  # before anything loads PyTorch: pods share this machine's cores
+
+    def scale(self, scale: Scale) -> None:
+        """As `kubectl edit` would."""
+        self.body = applied(self.body, scale)
+        self.woken.set()
 
     @property
     def service_address(self) -> str:

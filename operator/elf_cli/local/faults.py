@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from elf_operator.spec import Spec
@@ -23,10 +23,11 @@ class Kill:
     text: str
 
 
-def parse_kills(texts: Iterable[str], spec: Spec) -> list[Kill]:
+def parse_kills(texts: Iterable[str], spec: Spec, after: Callable[[int], Spec] | None = None) -> list[Kill]:
     """From `ROLE[/INDEX]@round:N`, several in one text with commas.
 
-    Raises ValueError saying what is wrong.
+    `after` is the spec when so many rounds are done, where that changes. Raises ValueError saying what is
+    wrong.
     """
     kills = []
     for text in (part.strip() for whole in texts for part in whole.split(",")):
@@ -40,12 +41,13 @@ def parse_kills(texts: Iterable[str], spec: Spec) -> list[Kill]:
         if match["index"] is None and role is not Role.NPDC:
             raise ValueError(f"--kill {text!r}: which {role}? Say {role}/INDEX@round:{match['round']}")
         index, round_ = int(match["index"] or 0), int(match["round"])
-        count = {Role.NPDC: 1, Role.MDC: spec.mdcs, Role.HOME: spec.homes}[role]
+        if round_ >= spec.rounds:
+            raise ValueError(f"--kill {text!r}: training ends after {spec.rounds} rounds")
+        then = after(round_) if after is not None else spec
+        count = {Role.NPDC: 1, Role.MDC: then.mdcs, Role.HOME: then.homes}[role]
         if index >= count:
             raise ValueError(
                 f"--kill {text!r}: there is no {role} {index}, they are numbered 0 to {count - 1}"
             )
-        if round_ >= spec.rounds:
-            raise ValueError(f"--kill {text!r}: training ends after {spec.rounds} rounds")
         kills.append(Kill(role, index // spec.per_pod if role is Role.HOME else index, round_, text))
     return kills

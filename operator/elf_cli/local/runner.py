@@ -16,6 +16,7 @@ from elf_cli.local import processes
 from elf_cli.local.account import Account
 from elf_cli.local.cluster import LocalCluster
 from elf_cli.local.faults import Kill
+from elf_cli.local.scaling import Scale
 from elf_operator import names, status
 from elf_operator.builders import Defaults
 from elf_operator.observation import Observation
@@ -64,19 +65,22 @@ class View(Protocol):
 
 @dataclass
 class Runner:
-    """One run of one job. `view` is told of everything; `kills` happen when their round is done."""
+    """One run of one job. `view` is told of everything; kills and scales happen when their round is done."""
 
     job: Job
     cluster: LocalCluster
     view: View
     kills: Sequence[Kill] = ()
+    scales: Sequence[Scale] = ()
     account: Account = field(default_factory=lambda: Account(time.time()))
     _pending: list[Kill] = field(default_factory=list)
+    _edits: list[Scale] = field(default_factory=list)
     _known_dead: set[str] = field(default_factory=set)
 
     async def run(self) -> Outcome:
         """Until the job has ended. Leaves no process behind, whatever happens."""
         self._pending = sorted(self.kills, key=lambda kill: kill.round)
+        self._edits = sorted(self.scales, key=lambda scale: scale.round)
         self.cluster.on_event = self._show_event
         self.view.say("loading PyTorch")
         await processes.preload()
@@ -117,6 +121,7 @@ class Runner:
                 seen = mark
                 self.cluster.woken.set()
             self._observe_progress()
+            self._do_scales(int(training.get("round", 0)))
             self._do_kills(int(training.get("round", 0)))
             self._find_dead()
             self.view.update(self.cluster)
@@ -124,6 +129,12 @@ class Runner:
 
     def _observe_progress(self) -> None:
         self.account.sample(time.time(), self.cluster.training())
+
+    def _do_scales(self, round_: int) -> None:
+        while self._edits and self._edits[0].round <= round_:
+            scale = self._edits.pop(0)
+            self.cluster.scale(scale)
+            self.view.say(f"round {round_}: {scale.count} {scale.what} are wanted (--scale {scale.text})")
 
     def _do_kills(self, round_: int) -> None:
         while self._pending and self._pending[0].round <= round_:
@@ -205,9 +216,10 @@ def _chronicle(directory: pathlib.Path) -> dict[str, Any]:
         return {
             "statistics": Chronicle.saved(directory)[0],
             "perRound": read_history(directory / HISTORY_FILE),
+            "population": Chronicle.saved(directory)[1].population,
         }
     except (OSError, ValueError, KeyError):
-        return {"statistics": {}, "perRound": []}
+        return {"statistics": {}, "perRound": [], "population": []}
 
 
 def default_directory() -> pathlib.Path:

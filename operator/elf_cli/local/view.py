@@ -92,7 +92,10 @@ class LiveView:
         wiring = cluster.wiring()
         npdc = newest.get((Role.NPDC, 0))
         tree = Tree(_label(npdc, "npdc"))
-        for index in range(self._spec.mdcs):
+        wanted = [
+            entry["mdc"] for entry in cluster.status.get("assignments") or ()
+        ]  # it may have been scaled
+        for index in wanted or range(self._spec.mdcs):
             slot = wiring.mdcs.get(index) if wiring else None
             homes = sorted(slot.homes) if slot else []
             branch = tree.add(_label(newest.get((Role.MDC, index)), f"mdc {index}"))

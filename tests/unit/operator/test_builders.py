@@ -106,7 +106,7 @@ def test_every_pod_is_named_labelled_and_owned(role: Role) -> None:
         "northpole.dev/role": role.value,
         "northpole.dev/index": "2",
         "northpole.dev/incarnation": "3",
-    }
+    } | ({"northpole.dev/homes": "2"} if role is Role.HOME else {})
 
 
 def test_the_owner_is_the_controller() -> None:

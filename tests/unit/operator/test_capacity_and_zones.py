@@ -158,7 +158,7 @@ def test_an_mdc_that_is_heard_works_whatever_its_probe_says() -> None:
     seen = in_zones(settled(), BOUND)
     for name in ("sleigh-mdc-0-0", MDC):
         seen = with_pod(seen, name, ready=False, created=NOW - 30)
-    serving = [{"mdc": 0, "homes": 2}, {"mdc": 1, "homes": 2}]
+    serving = [{"mdc": i, "incarnation": 0, "homes": 2} for i in (0, 1)]
     assert wiring_of(decide(with_training(seen, serving=serving))) is None
     assert homes_of(decide(seen)) == {0: {1, 3}, 1: {0, 2}}, "neither has begun: there is nothing to lose"
 

@@ -19,6 +19,7 @@ from builders import (
     service,
     settled,
     slot,
+    wired,
     wiring_of,
     with_pod,
     with_spec,
@@ -46,7 +47,7 @@ PODS = ["sleigh-npdc-0", "sleigh-mdc-0-0", "sleigh-mdc-1-0", *(f"sleigh-home-{i}
 
 def first_wiring(**npdc: object) -> Wiring:
     empty = Slot(0)
-    return Wiring(0, replace(empty, **npdc), {0: empty, 1: empty}, job().recipe)
+    return replace(wired(job(), {0: empty, 1: empty}), version=0, npdc=replace(empty, **npdc))
 
 
 def half_started(*pods: str) -> Observation:
@@ -210,9 +211,9 @@ ROWS: dict[str, tuple[Callable[[], Observation], list[str]]] = {
         lambda: with_pod(settled(), "sleigh-home-2", deleting=True, **FAILED),
         [],
     ),
-    "a home crashes and is restarted in its place": (
+    "a home crashes again and again, and is restarted in its place: the NPDC hears of it": (
         lambda: with_pod(settled(), "sleigh-home-2", ready=False, waiting="CrashLoopBackOff", restarts=5),
-        [],
+        ["apply ConfigMap"],
     ),
     "a pod holds no home of the job": (
         lambda: replace(settled(), pods=(*settled().pods, pod(Role.HOME, 4))),

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from builders import decide
 from elf_operator.observation import Pod
-from elf_worker.contract import Role
+from elf_worker.contract import Role, parse_ids
 from fakes import World, carry_out, settle
 
 # -- no fault, no replacement -------------------------------------------------------------------------------
@@ -85,11 +85,20 @@ def shrink(world: World) -> None:
     world.edit(miniDataCenters={"replicas": 1})
 
 
+def more_homes(world: World) -> None:
+    world.edit(homes={"replicas": 7})
+
+
+def fewer_homes(world: World) -> None:
+    world.edit(homes={"replicas": 2})
+
+
 def fail_home(world: World) -> None:
     world.become("sleigh-home-1", phase="Failed", ready=False, exit_code=1)
 
 
 SPOILERS = [spoil_nothing, kill_mdc, lose_npdc, lose_all, suspend, grow, shrink, fail_home]
+SPOILERS += [more_homes, fewer_homes]
 
 
 def end_of(spoil: Callable[[World], None] | None, calls: int | None) -> tuple[bool, dict[str, object]]:
@@ -184,6 +193,15 @@ class AnyWorld(RuleBasedStateMachine):
     def scale(self, mdcs: int) -> None:
         self.world.edit(miniDataCenters={"replicas": mdcs})
 
+    @rule(homes=st.integers(3, 9))
+    def scale_homes(self, homes: int) -> None:
+        self.world.edit(homes={"replicas": homes})
+
+    @rule(homes=st.integers(3, 9))
+    def begin_round(self, homes: int) -> None:
+        """The NPDC says how many homes its round has: those of some wiring, perhaps an old one."""
+        self.world.train(homes=homes)
+
     @rule()
     def lose_service(self) -> None:
         self.world.objects.pop(("Service", "sleigh-npdc"), None)
@@ -211,8 +229,10 @@ class AnyWorld(RuleBasedStateMachine):
         current = {wiring.npdc.uid, *(wiring.mdcs[i].uid for i in range(mdcs))}
         centers = [p for p in self.world.pods.values() if p.role is not Role.HOME]
         assert {p.uid for p in centers} == current and len(centers) == mdcs + 1
-        holders = sorted(p.index for p in self.world.pods.values() if p.role is Role.HOME)
-        assert holders == list(range(-(-homes // spec["homes"]["perPod"])))
+        holders = sorted((p.index, p.homes) for p in self.world.pods.values() if p.role is Role.HOME)
+        assert [index for index, _ in holders] == list(range(-(-homes // spec["homes"]["perPod"])))
+        assert [h for _, held in holders for h in sorted(parse_ids(held))] == list(range(homes))
+        assert (wiring.homes, wiring.quorum, wiring.expected) == (homes, homes, homes)
         assert self.world.status["state"] in ("Running", "Pending")
         selector = self.world.objects["Service", "sleigh-npdc"]["spec"]["selector"]
         assert selector["northpole.dev/incarnation"] == str(wiring.npdc.incarnation)

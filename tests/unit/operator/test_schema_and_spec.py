@@ -6,6 +6,7 @@ import copy
 import json
 import pathlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import hypothesis.strategies as st
@@ -17,7 +18,7 @@ from hypothesis import given
 from builders import SPEC, body, job, overlay, valid
 from elf_operator import schema
 from elf_operator.builders import job_config
-from elf_operator.spec import RECIPE, changed_fields, count_of, parse_job
+from elf_operator.spec import RECIPE, changed_fields, count_of, parse_job, refusals
 from elf_worker.contract import JobConfig, Wiring, format_ids, parse_ids
 from strategies import ids, job_configs, json_values, wirings
 
@@ -477,7 +478,7 @@ def test_pods_are_told_how_homes_are_combined() -> None:
         ({"aggregation": {"trimPercent": 20}}, ["spec.aggregation"]),
         ({"aggregation": {"precision": "float16"}}, ["spec.aggregation"]),
         ({"aggregation": {"clipNorm": "1"}}, ["spec.aggregation"]),
-        ({"homes": {"replicas": 8}}, ["spec.homes.replicas"]),
+        ({"homes": {"replicas": 8}}, []),
         ({"homes": {"perPod": 2}}, ["spec.homes.perPod"]),
         ({"miniDataCenters": {"replicas": 3}}, []),
         ({"suspend": True}, []),
@@ -490,6 +491,18 @@ def test_pods_are_told_how_homes_are_combined() -> None:
 def test_fields_that_decide_the_bits_may_not_change(change: dict[str, Any], expected: list[str]) -> None:
     assert changed_fields(job().recipe, job(**change).recipe) == expected
     assert changed_fields(job(**change).recipe, job().recipe) == expected
+
+
+@pytest.mark.parametrize("method", ["median", "trimmedMean"])
+def test_the_number_of_homes_may_not_change_where_it_decides_who_is_in_a_group(method: str) -> None:
+    robust = {"aggregation": {"method": method}, "homes": {"replicas": 12}}
+    more = robust | {"homes": {"replicas": 16}}
+    assert changed_fields(job(**robust).recipe, job(**more).recipe) == ["spec.homes.replicas"]
+    assert refusals(job(**robust).recipe, job(**more, seed=3).recipe) == [
+        f"spec.homes.replicas: cannot change while aggregation.method is {method}: it decides which homes "
+        "form a group; make a new job",
+        "spec.seed: cannot change once the job has started; make a new job",
+    ]
 
 
 def test_a_recipe_survives_the_wiring() -> None:
@@ -509,7 +522,7 @@ def test_a_wiring_survives_the_wire(wiring: Wiring) -> None:
 
 @given(wirings())
 def test_equal_wirings_are_equal_texts(wiring: Wiring) -> None:
-    turned = Wiring(wiring.version, wiring.npdc, dict(reversed(wiring.mdcs.items())), wiring.recipe)
+    turned = replace(wiring, mdcs=dict(reversed(wiring.mdcs.items())))
     assert turned == wiring and turned.to_json() == wiring.to_json()
 
 
@@ -666,8 +679,10 @@ def test_a_field_that_decides_the_bits_is_immutable_for_the_server_too(field: st
     assert "self == oldSelf" in rules(f"spec.{field}")
 
 
-def test_homes_are_immutable_for_the_server_too() -> None:
-    assert {"self.replicas == oldSelf.replicas", "self.perPod == oldSelf.perPod"} <= set(rules("spec.homes"))
+def test_homes_of_groups_are_immutable_for_the_server_too() -> None:
+    assert "self.perPod == oldSelf.perPod" in rules("spec.homes")
+    same = "self.aggregation.method == 'mean' || self.homes.replicas == oldSelf.homes.replicas"
+    assert same in rules("spec")
 
 
 @pytest.mark.parametrize("field", RECIPE)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import struct
 from typing import Any
+from unittest import mock
 
 import msgspec
 import numpy as np
@@ -65,6 +67,7 @@ NEXT = Stamp(1, 0)
 WEIGHTS = struct.pack("<3f", 1, 2, 3)
 VECTOR = struct.pack("<4f", 0.5, 0.25, 1e-9, 4)
 JOB = "job"
+ANY_TEXT = mock.ANY
 
 
 def said(effects: list[Effect], link: int | None = None) -> list[Message]:
@@ -486,6 +489,78 @@ def test_without_a_factor_nobody_is_named() -> None:
     assert npdc.stragglers() == []
 
 
+# -- homes that come and go -------------------------------------------------------------------------------
+
+
+def population(homes: int, **served: tuple[int, ...]) -> Wiring:
+    return dataclasses.replace(wiring(2, **served), homes=homes, quorum=max(1, homes - 1))
+
+
+def closing(npdc: NorthPole, *homes: int, stamp: Stamp = FIRST, now: float = 1.0) -> list[Effect]:
+    return tell(npdc, -1, *submit(*homes, stamp=stamp), now=now)
+
+
+def test_more_homes_take_part_from_the_next_round_on() -> None:
+    npdc = training(a0=(0, 1, 2, 3))
+    assert tell(npdc, -9, Locate(WIRE_VERSION, JOB, mask(5))) == []
+    assert npdc.rewire(population(6, a0=(0, 1, 2, 3, 4, 5)), 1.0) == [], "this round stays as it is"
+    assert npdc.homes == 4
+    assert said(closing(npdc, 0, 5)) == [Rejected(FIRST, "NotYours", ANY_TEXT, b"")]
+    closing(npdc, 0, 1, 2, 3)
+    out = npdc.ready(Snapshot(NEXT, WEIGHTS, b"copy"), 2.0)
+    assert said(out, -1)[0] == Assign(NEXT, mask(0, 1, 2, 3, 4, 5), b"")
+    assert said(out, -9) == [Located(mask(5), "at-a0")]
+    assert npdc.homes == 6 and npdc.last_round is not None and npdc.last_round.homes == 4
+
+
+def test_fewer_homes_begin_the_round_anew() -> None:
+    npdc = training(a0=(0, 1, 2, 3))
+    closing(npdc, 0, 3)
+    assert said(npdc.rewire(population(3, a0=(0, 1, 2)), 1.0), -1) == [Assign(FIRST, mask(0, 1, 2), b"")]
+    assert npdc.homes == 3
+    assert said(closing(npdc, 3)) == [Rejected(FIRST, "NotYours", ANY_TEXT, b"")]
+    out = closing(npdc, 0, 1, 2)
+    (step,) = [e for e in out if isinstance(e, Step)]
+    assert step.weight == 3
+    log = npdc.last_round
+    assert log is not None and (log.homes, log.counted, log.missing) == (3, 3, [])
+
+
+def test_a_round_that_is_being_stepped_is_not_begun_anew() -> None:
+    npdc = training(a0=(0, 1, 2, 3))
+    assert [e for e in closing(npdc, 0, 1, 2, 3) if isinstance(e, Step)]
+    npdc.rewire(population(3, a0=(0, 1, 2)), 1.0)
+    assert npdc.homes == 4
+    npdc.ready(Snapshot(NEXT, WEIGHTS, b"copy"), 2.0)
+    assert npdc.homes == 3
+
+
+def test_a_wiring_that_names_no_count_means_the_one_that_was_configured() -> None:
+    npdc = training(a0=(0, 1, 2, 3))
+    npdc.rewire(wiring(2, a0=(0, 1, 2, 3, 4)), 1.0)
+    assert npdc.homes == 4
+    assert [e for e in closing(npdc, 0, 1, 2, 3) if isinstance(e, Step)]
+
+
+def test_a_round_closes_when_it_hears_that_whoever_it_waits_for_is_absent() -> None:
+    npdc = training(quorum=3, a0=(0, 1, 2, 3))
+    closing(npdc, 0, 1, 3)
+    out = npdc.rewire(dataclasses.replace(wiring(2, a0=(0, 1, 2, 3)), absent=frozenset({2})), 1.0)
+    assert said(out, -1) == [Assign(FIRST, mask(0, 1, 2, 3), mask(0, 1, 3), mask(2))]
+    assert [e for e in out if isinstance(e, Step)]
+    log = npdc.last_round
+    assert log is not None and (log.missing, log.reasons, log.failed) == ([2], {"Absent": 1}, 0)
+
+
+def test_a_round_waits_for_the_absent_whom_its_quorum_needs() -> None:
+    npdc = training(quorum=4, a0=(0, 1, 2, 3))
+    npdc.rewire(dataclasses.replace(wiring(2, a0=(0, 1, 2, 3)), absent=frozenset({2})), 1.0)
+    assert not [e for e in closing(npdc, 0, 1, 3) if isinstance(e, Step)]
+    assert not [e for e in npdc.tick(100.0) if isinstance(e, Step)]
+    assert [e for e in closing(npdc, 2) if isinstance(e, Step)]
+    assert npdc.last_round is not None and npdc.last_round.reasons == {}
+
+
 # -- the MDC ----------------------------------------------------------------------------------------------
 
 
@@ -873,6 +948,39 @@ def test_ids_beyond_the_job_s_homes_are_forgotten() -> None:
     mdc.opened(-2, 1.0)
     tell(mdc, -2, Hello(WIRE_VERSION, JOB, bytes([0b11]) + b"\xff" * 125_000, -1, None))
     assert said(mdc.tick(1.1 + PARK_SECONDS), -2) == [Moved(mask(1))]
+
+
+def test_who_speaks_for_homes_before_the_assign_that_names_them_is_asked_to_speak_again() -> None:
+    """Which homes it spoke for is forgotten, for it might be anything; that it did is not."""
+    mdc = center(0, intake=Intake(homes=2))
+    for link, homes in ((-2, mask(0, 5)), (-3, mask(0))):
+        mdc.opened(link, 1.0)
+        tell(mdc, link, Hello(WIRE_VERSION, JOB, homes, -1, None))
+    closed = [e for e in tell(mdc, 0, Assign(FIRST, mask(0, 5), b"")) if isinstance(e, Close)]
+    assert closed == [Close(-2)]
+    mdc.opened(-4, 2.0)
+    assert said(tell(mdc, -4, Hello(WIRE_VERSION, JOB, mask(5), -1, None))) == [Work(0, FIRST)]
+    again = tell(mdc, 0, Assign(FIRST, mask(0, 1), b""))
+    assert not [e for e in again if isinstance(e, Close)], "fewer homes are no news of more"
+
+
+def test_an_mdc_does_not_wait_for_the_absent_but_counts_what_they_send() -> None:
+    mdc = center(0, 1)
+    assert offer(mdc, 0) == []
+    (first,) = said(tell(mdc, 0, Assign(FIRST, mask(0, 1), b"", mask(1))), 0)
+    assert isinstance(first, Submit) and first.members == mask(0)
+    tell(mdc, 0, Accepted(FIRST, mask(0)))
+    (second,) = offer(mdc, 1)
+    assert isinstance(second, Submit) and second.members == mask(1)
+
+
+def test_an_mdc_waits_again_for_one_that_is_not_absent_any_more() -> None:
+    mdc = center(0, 1, 2)
+    tell(mdc, 0, Assign(FIRST, mask(0, 1, 2), b"", mask(1)))
+    tell(mdc, 0, Assign(FIRST, mask(0, 1, 2), b""))
+    assert offer(mdc, 0) + offer(mdc, 2) == []
+    (whole,) = offer(mdc, 1)
+    assert isinstance(whole, Submit) and whole.members == mask(0, 1, 2)
 
 
 GROUP = Intake(homes=4, method="median", group_size=4)

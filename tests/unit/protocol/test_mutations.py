@@ -55,6 +55,14 @@ def hurried(seed: int) -> Scenario:
     )
 
 
+def changing(seed: int) -> Scenario:
+    """The number of homes changes all the time, on connections that come and go."""
+    rng = random.Random(seed)
+    kinds = ("scale_homes", "scale_homes", "break_link", "stall_link", "shuffle_homes")
+    faults = tuple(sorted((rng.random() * 6, rng.choice(kinds)) for _ in range(20)))
+    return Scenario(seed=seed, rounds=8, mdcs=3, per_pod=rng.randint(1, 2), compute=1.0, faults=faults)
+
+
 def caught(because: str, seeds: int = SEEDS, kind: Callable[[int], Scenario] = draw, **machines: Any) -> None:
     """Some seed fails with such a reason."""
     reasons = []
@@ -119,6 +127,39 @@ class NeverFlushes(NorthPole):
     def _maybe_close(self, now: float) -> list[Effect]:
         out = super()._maybe_close(now)
         return [e for e in out if not (isinstance(e, Send) and type(e.message).__name__ == "Flush")]
+
+
+class KeepsWhoLeft(NorthPole):
+    """With fewer homes the round goes on instead of beginning anew."""
+
+    def _begin_anew(self, now: float) -> list[Effect]:
+        tally = self._round.tally if self._round is not None else None
+        out = super()._begin_anew(now)
+        if self._round is not None and tally is not None:
+            self._round.tally = tally
+        return out
+
+
+class ServesWhoComesLater(NorthPole):
+    """Homes of the next round are served, and counted, in this one."""
+
+    def _place(self, boundary: bool) -> list[Effect]:
+        if self._round is None:
+            return super()._place(boundary)
+        homes, self._round.homes = self._round.homes, 64
+        out = super()._place(boundary)
+        self._round.homes = homes
+        return out
+
+
+class NamesTheNextCount(NorthPole):
+    """A round is said to have had as many homes as the next one will have."""
+
+    def _close(self, now: float) -> list[Effect]:
+        out = super()._close(now)
+        if self.last_round is not None and self.last_round.homes < self._wanted()[0]:
+            self.last_round.homes = self._wanted()[0]
+        return out
 
 
 # -- the sum ----------------------------------------------------------------------------------------------
@@ -245,6 +286,13 @@ class HoldsOnToHomes(DataCenter):
         return super()._assign(Assign(message.stamp, ids.to_wire(homes), message.settled))
 
 
+class ForgetsWhoCameEarly(DataCenter):
+    """Homes that spoke before it had heard of them are not asked to speak again."""
+
+    def _turn_ahead(self) -> list[Effect]:
+        return []
+
+
 class MixesRounds(DataCenter):
     """The tally of the last round is carried into the next."""
 
@@ -327,8 +375,21 @@ def test_a_broken_machine_is_caught(role: str, mutant: type, because: str) -> No
 
 
 def test_the_machines_themselves_pass_where_mutants_are_caught() -> None:
-    kinds = (draw, restless, hurried)
-    assert [breaks(kind(seed)) for kind in kinds for seed in range(20)] == [None] * 60
+    kinds = (draw, restless, hurried, changing)
+    assert [breaks(kind(seed)) for kind in kinds for seed in range(20)] == [None] * 80
+
+
+@pytest.mark.parametrize(
+    ("role", "mutant", "because"),
+    [
+        ("northpole", KeepsWhoLeft, "counted twice"),
+        ("northpole", ServesWhoComesLater, "the quorum is"),
+        ("northpole", NamesTheNextCount, "the quorum is"),
+        ("datacenter", ForgetsWhoCameEarly, "stuck"),
+    ],
+)
+def test_a_machine_that_mistakes_the_number_of_homes_is_caught(role: str, mutant: type, because: str) -> None:
+    caught(because, kind=changing, **{role: mutant})
 
 
 def test_taking_stale_rounds_is_caught() -> None:

@@ -91,6 +91,7 @@ def closed(product: Product, round_: int, losses: Mapping[int, Mapping[int, floa
         "reasons": {},
         "statistics": total,
         "statistics_by_mdc": by_mdc,
+        "homes": 4,
     }
     return RoundLog(**(plain | more))
 
@@ -205,6 +206,7 @@ def test_a_line_of_history_per_round(product: Product, tmp_path: Path) -> None:
     assert record["at"] > 1.7e9
     assert {k: v for k, v in record.items() if k != "at"} == {
         "round": 2,
+        "homes": 4,
         "seconds": 0.123457,
         "counted": 3,
         "failed": 0,

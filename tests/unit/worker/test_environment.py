@@ -20,7 +20,7 @@ NEEDED = {
 
 def test_what_only_some_roles_have_may_be_absent():
     assert read(NEEDED) == Environment(
-        job=JOB, uid="pod-uid", address="127.0.0.2", index=1, incarnation=3,
+        job=JOB, uid="pod-uid", address="127.0.0.2", index=1, incarnation=3, homes=frozenset({2, 3}),
         npdc="", board="", checkpoint="", model_out="", history="",
     )  # fmt: skip
 
@@ -40,6 +40,12 @@ def test_every_variable_ends_where_it_belongs():
     assert (env.checkpoint, env.model_out) == ("/volume", "model.safetensors")
 
 
+@pytest.mark.parametrize(("text", "homes"), [("4-6,9", {4, 5, 6, 9}), ("7", {7}), ("", set())])
+def test_a_pod_holds_the_homes_that_it_is_told(text, homes):
+    """Also those that the job did not begin with."""
+    assert read(NEEDED | {contract.ENV_HOMES: text}).homes == homes
+
+
 @pytest.mark.parametrize("name", NEEDED)
 def test_a_missing_variable_is_named(name):
     with pytest.raises(BadEnvironmentError, match=f"^{name} is not set"):
@@ -54,6 +60,8 @@ def test_a_missing_variable_is_named(name):
         (contract.ENV_JOB, "{"),
         (contract.ENV_JOB, '{"job": "night"}'),
         (contract.ENV_JOB, "[]"),
+        (contract.ENV_HOMES, "4-"),
+        (contract.ENV_HOMES, "6-4"),
     ],
 )
 def test_a_variable_that_makes_no_sense_is_named(name, value):

@@ -122,6 +122,23 @@ def test_the_images_are_those_of_scikit_learn():
     np.testing.assert_array_equal(labels.numpy(), reference.target)
 
 
+def test_a_home_that_came_later_shares_a_part_of_the_data_but_not_its_batches():
+    """Whatever there was for the homes at the beginning stays theirs."""
+    task = Digits(homes=3, seed=1)
+    parts = [set(task._parts[home].tolist()) for home in range(3)]
+    images = task._train[0]
+
+    def drawn(home, round):
+        batch, _ = next(task.batches(home, round))
+        return batch
+
+    for home in (3, 4, 5, 100):
+        own = images[sorted(parts[home % 3])]
+        assert all(bool((own == image).all(dim=(1, 2, 3)).any()) for image in drawn(home, 7))
+        assert torch.equal(drawn(home, 7), drawn(home, 7))
+        assert not torch.equal(drawn(home, 7), drawn(home % 3, 7))
+
+
 def test_no_home_trains_on_held_out_digits_and_every_seed_holds_out_the_same():
     one, other = Digits(homes=3, seed=1), Digits(homes=3, seed=2)
     assert torch.equal(one._test[0], other._test[0])

@@ -412,8 +412,35 @@ def test_an_evaluation_is_kept_as_plain_numbers_and_training_goes_on(entrypoint)
     metrics = model.evaluate()
     assert metrics == {"weight": model._model.weight.item(), "f1": 1.0}
     assert {type(value) for value in metrics.values()} == {float}
-    assert model.record == Record(loss=0.5, metrics=metrics, evaluated_round=1)
+    assert model.record == Record(loss=0.5, metrics=metrics, evaluated_round=1, population=[[0, 3]])
     assert model._model.training
+
+
+def test_how_many_homes_the_rounds_had_travels_with_the_state():
+    model = trainer()
+    model.initialise()
+    for homes in (None, 3, 5, 5, 2):
+        copy = model.step(model.stamp, total(model.stamp.round), 12, True, homes).copy
+    heir = trainer(epoch=2)
+    heir.restore(copy)
+    assert heir.record.population == [[0, 3], [2, 5], [4, 2]]
+    heir.step(heir.stamp, total(5), 12, True, 2)
+    assert heir.record.population == [[0, 3], [2, 5], [4, 2]]
+    assert model.record.population == heir.record.population
+
+
+@pytest.mark.parametrize(("rounds", "population"), [(0, []), (2, [[0, 3]])])
+def test_a_state_of_an_earlier_version_had_as_many_homes_as_the_job_began_with(rounds, population):
+    model = trainer()
+    copy = model.initialise().copy
+    copy = train(model, rounds) or copy
+    tensors = safetensors.torch.load(copy)
+    meta = json.loads(tensors["meta.json"].numpy().tobytes())
+    del meta["record"]["population"]
+    tensors["meta.json"] = torch.frombuffer(bytearray(json.dumps(meta).encode()), dtype=torch.uint8)
+    heir = trainer(epoch=2)
+    heir.restore(safetensors.torch.save(tensors))
+    assert heir.record.population == population
 
 
 def test_training_ends_with_its_rounds(entrypoint):

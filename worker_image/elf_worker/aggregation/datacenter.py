@@ -56,6 +56,8 @@ class _Child:
     way: float | None = None
     """The least that one of its vectors needed in this round beyond the home's own work; None: none came."""
     parked_at: float = 0.0
+    ahead: bool = False
+    """It spoke for homes that we have not heard of: it lies, or the Assign that names them is on its way."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,6 @@ class DataCenter:
     def __init__(self, identity: Identity, npdc: str, intake: Intake = PLAIN) -> None:
         self._me = identity
         self._intake = intake
-        self._everyone = ids.full(intake.homes)
         self._npdc = npdc
         self._now = 0.0
         """When the newest message came, for what is observed of homes."""
@@ -96,6 +97,9 @@ class DataCenter:
         self._weights_at = 0.0
         self._trace = ""
         self.homes = 0
+        self._absent = 0
+        self._known = intake.homes
+        """Ids from here on are nobody's, as far as we have heard."""
         self._assigned_settled: tuple[Stamp | None, int] = (None, 0)
         self.settled = 0
         self._tally = Tally(0, intake)
@@ -231,16 +235,27 @@ class DataCenter:
         """New homes, or a first word after reconnecting: settle what is in flight against `settled`."""
         homes = ids.from_wire(message.homes)
         gone, self.homes = self.homes & ~homes, homes
+        self._absent = ids.from_wire(message.absent)
         self._assigned_settled = (message.stamp, ids.from_wire(message.settled))
         out: list[Effect] = []
         for link, child in self._children.items():
             if lost := child.homes & gone:
                 child.homes &= ~lost
                 out.append(Send(link, Moved(ids.to_wire(lost))))
+        if homes.bit_length() > self._known:
+            self._known = homes.bit_length()
+            out += self._turn_ahead()
         if message.stamp == self.stamp:
             out += self._reconcile(self._assigned_settled[1])
             out += self._serve_children()
         return out
+
+    def _turn_ahead(self) -> list[Effect]:
+        """What they said of homes unknown then is forgotten: have them dial, and say it, again."""
+        ahead = [link for link, child in self._children.items() if child.ahead]
+        for link in ahead:
+            del self._children[link]
+        return [Close(link) for link in ahead]
 
     def _reconcile(self, settled: int) -> list[Effect]:
         self.settled = settled
@@ -287,7 +302,9 @@ class DataCenter:
         if message.version != WIRE_VERSION or message.job != self._me.job:
             why = f"this is job {self._me.job}, wire version {WIRE_VERSION}"
             return [Send(link, Turned("WrongJob", why, final=True)), Close(link)]
-        child.homes |= ids.from_wire(message.homes) & self._everyone
+        homes = ids.from_wire(message.homes)
+        child.homes |= homes & ids.full(self._known)
+        child.ahead |= bool(homes >> self._known)
         child.stamp = message.stamp
         child.parked_at = child.sent_at = now
         child.sent_bytes = 0
@@ -368,7 +385,8 @@ class DataCenter:
         tally = self._tally
         known = self._assigned_settled[0] == self.stamp  # else the NPDC recovers, or is a round ahead
         ready = self._welcomed and known and self._flying is None and tally.settled
-        if not ready or (self.homes & ~self._counted() and not self._eager):
+        awaited = self.homes & ~self._absent & ~self._counted()
+        if not ready or (awaited and not self._eager):
             return []
         self._flying, self._tally = tally, tally.rest()
         return self._launch(tally)

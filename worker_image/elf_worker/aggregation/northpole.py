@@ -61,6 +61,7 @@ class Rules:
 
     job: str
     homes: int
+    """Of a round for which the wiring names no other count; so is `quorum`."""
     quorum: int
     deadline: float
     silence: float
@@ -105,12 +106,17 @@ class RoundLog:
     statistics: State = field(default_factory=dict)
     """Of all homes and MDCs together."""
     statistics_by_mdc: dict[int, State] = field(default_factory=dict)
+    homes: int = 0
+    """How many homes this round had."""
 
 
 @dataclass
 class _Round:
     started: float
     tally: Tally
+    homes: int
+    """Its homes are `0 .. homes-1`, decided when it begins."""
+    quorum: int
     by_mdc: dict[int, int] = field(default_factory=dict)
     statistics: State = field(default_factory=dict)
     statistics_by_mdc: dict[int, State] = field(default_factory=dict)
@@ -144,6 +150,7 @@ class NorthPole:
         """MDCs that registered before the wiring spoke of them."""
         self._locating: dict[LinkId, int] = {}
         self._missing_since: dict[tuple[int, str], float] = {}
+        self._absent = 0
         self._snapshot: Snapshot | None = None
         self._round: _Round | None = None
         self._started: float | None = None
@@ -165,6 +172,20 @@ class NorthPole:
     def round(self) -> int:
         """Rounds done so far."""
         return self._snapshot.stamp.round if self._snapshot else 0
+
+    @property
+    def round_begun(self) -> bool:
+        """Whether this incarnation has begun a round, so that `homes` is the number of a round."""
+        return self._round is not None
+
+    @property
+    def homes(self) -> int:
+        """How many homes the present round has, or the next one; when the job has ended, the last one."""
+        if self._round is not None:
+            return self._round.homes
+        if self.finish is not None and self.last_round is not None:
+            return self.last_round.homes
+        return self._wanted()[0]
 
     @property
     def _stamp(self) -> Stamp | None:
@@ -213,13 +234,18 @@ class NorthPole:
                 del self._members[index]
                 self._give_up_fetching(member.link)
         self._watch_for_missing(now)
-        out += self._place(boundary=self._round is None)
+        if self._round is not None and not self._round.stepping and self._wanted()[0] < self._round.homes:
+            out += self._begin_anew(now)
+        else:
+            out += self._place(boundary=self._round is None)
+        out += self._tell_absent()
         for link, register in list(self._waiting.items()):
             out += self._admit(link, register, now)
         if self._started is None:
             self._started = now
             self._recover_by = now + 2 * self.rules.silence
-        return out + self._keep() + self._recover(now) + self._answer_locating()
+        out += self._keep() + self._recover(now) + self._answer_locating()
+        return out + self._maybe_close(now)
 
     def opened(self, link: LinkId, now: float) -> list[Effect]:
         """A child has connected; it says who it is."""
@@ -277,8 +303,7 @@ class NorthPole:
         if finish is not None:
             return self.end(finish, now)
         self.phase = Phase.TRAINING
-        size = memoryview(snapshot.weights).nbytes // 4 + 1
-        self._round = _Round(started=now, tally=Tally(size))
+        self._round = self._new_round(now)
         self._place(boundary=True)  # `_publish` says so to everyone
         out: list[Effect] = []
         for index in sorted(self._members):
@@ -354,7 +379,7 @@ class NorthPole:
             return self._turn(link, "WrongJob", f"this is {self.rules.job}, wire version {WIRE_VERSION}")
         if self.finish is not None:
             return [Send(link, self.finish)]
-        self._locating[link] = ids.from_wire(message.homes) & ids.full(self.rules.homes)
+        self._locating[link] = ids.from_wire(message.homes)  # those of no round yet wait for theirs
         return self._answer_locating()
 
     def _answer_locating(self) -> list[Effect]:
@@ -376,12 +401,13 @@ class NorthPole:
         """Bring the homes in effect up to the wiring.
 
         Between rounds, everything; within one, a home stays with an MDC that is still current (its gradient
-        may be there already) and moves at once from one that is not, or from nowhere.
+        may be there already) and moves at once from one that is not, or from nowhere. Homes that are not in
+        this round are served by nobody: no MDC waits for them.
         """
         if self.wiring is None:
             return []
-        before = self._served
-        wanted = {i: (slot.uid, ids.mask_of(slot.homes)) for i, slot in self.wiring.mdcs.items()}
+        before, everyone = self._served, ids.full(self.homes)
+        wanted = {i: (slot.uid, ids.mask_of(slot.homes) & everyone) for i, slot in self.wiring.mdcs.items()}
         if boundary:
             self._served = wanted
         else:
@@ -403,9 +429,17 @@ class NorthPole:
     def _assign(self, index: int) -> list[Effect]:
         homes = self._served.get(index, ("", 0))[1]
         settled = self._round.tally.settled if self._round else 0
-        return [
-            Send(self._members[index].link, Assign(self._stamp, ids.to_wire(homes), ids.to_wire(settled)))
-        ]
+        masks = map(ids.to_wire, (homes, settled, self._absent))
+        return [Send(self._members[index].link, Assign(self._stamp, *masks))]
+
+    def _tell_absent(self) -> list[Effect]:
+        """Have the MDCs know for whom not to wait."""
+        assert self.wiring is not None
+        absent = ids.mask_of(self.wiring.absent)
+        if absent == self._absent:
+            return []
+        self._absent = absent
+        return [effect for index in self._members for effect in self._assign(index)]
 
     def _watch_for_missing(self, now: float) -> None:
         assert self.wiring is not None
@@ -416,6 +450,28 @@ class NorthPole:
             self._missing_since.setdefault(key, now + BOOT_SECONDS)
 
     # -- rounds -------------------------------------------------------------------------------------------
+
+    def _wanted(self) -> tuple[int, int]:
+        """(homes, quorum) of a round that begins now: the wiring's, or as configured."""
+        wiring, rules = self.wiring, self.rules
+        if wiring is None or not wiring.homes:
+            return rules.homes, rules.quorum
+        return wiring.homes, min(wiring.quorum or rules.quorum, wiring.homes)
+
+    def _new_round(self, now: float) -> _Round:
+        assert self._snapshot is not None
+        size = memoryview(self._snapshot.weights).nbytes // 4 + 1
+        return _Round(now, Tally(size), *self._wanted())
+
+    def _begin_anew(self, now: float) -> list[Effect]:
+        """There are fewer homes now: begin the round once more, with those who remain.
+
+        Whoever left may be in the sum already, or may never come to be. The others still have their vectors:
+        it is as if a successor of this NPDC had taken the state up.
+        """
+        self._round = self._new_round(now)
+        self._place(boundary=True)
+        return [effect for index in self._members for effect in self._assign(index)]
 
     def _publish(self, index: int) -> list[Effect]:
         """Homes and settled homes first: an MDC that has these weights knows then what to say again."""
@@ -493,16 +549,16 @@ class NorthPole:
         """Step when everybody is settled, or when the deadline is past and the quorum is in."""
         if self._round is None or self._round.stepping:
             return []
-        tally, rules = self._round.tally, self.rules
+        tally, homes, quorum = self._round.tally, self._round.homes, self._round.quorum
         failed = tally.failed.bit_count()
-        if rules.homes - failed < rules.quorum:
-            why = f"{failed} of {rules.homes} homes failed, the quorum is {rules.quorum}: {tally.sample}"
+        if homes - failed < quorum:
+            why = f"{failed} of {homes} homes failed, the quorum is {quorum}: {tally.sample}"
             return self.end(Finish("QuorumImpossible", why), now)
-        late = now >= self._round.started + rules.deadline
-        everyone = tally.settled == ids.full(rules.homes)
-        if everyone or (late and tally.members.bit_count() >= rules.quorum):
+        late = now >= self._round.started + self.rules.deadline
+        awaited = ids.full(homes) & ~self._absent & ~tally.settled
+        if (late or not awaited) and tally.members.bit_count() >= quorum:
             return self._close(now)
-        if late and rules.quorum < rules.homes and not self._round.flushed:
+        if late and quorum < homes and not self._round.flushed:
             self._round.flushed = True
             assert self._snapshot is not None
             return [Send(m.link, Flush(self._snapshot.stamp)) for m in self._members.values()]
@@ -510,20 +566,24 @@ class NorthPole:
 
     def _close(self, now: float) -> list[Effect]:
         assert self._round is not None and self._snapshot is not None
-        tally = self._round.tally
+        tally, everyone = self._round.tally, ids.full(self._round.homes)
         self._round.stepping = True
         if self._watch_pace and self._round.quiet and all(map(math.isfinite, self._round.own.values())):
             self._slow = self._watch_pace.note(self._round.own)
+        reasons = dict(tally.reasons)
+        if absent := (self._absent & everyone & ~tally.settled).bit_count():
+            count_reasons(reasons, {"Absent": absent})
         self.last_round = RoundLog(
             round=self._snapshot.stamp.round + 1,
             seconds=now - self._round.started,
             counted=tally.members.bit_count(),
             failed=tally.failed.bit_count(),
-            missing=ids.ids_of(ids.full(self.rules.homes) & ~tally.members),
+            missing=ids.ids_of(everyone & ~tally.members),
             by_mdc=dict(sorted(self._round.by_mdc.items())),
-            reasons=dict(tally.reasons),
+            reasons=reasons,
             statistics=self._round.statistics,
             statistics_by_mdc=self._round.statistics_by_mdc,
+            homes=self._round.homes,
         )
         return [Step(self._snapshot.stamp, tally.total, tally.weight)]
 

@@ -32,7 +32,7 @@ class Intake:
     """What an MDC does with a home's vector before it is added up. The default adds it as it is."""
 
     homes: int = MOST_HOMES
-    """Of the whole job: ids from here on are nobody's."""
+    """Of the whole job when it was started: ids from here on are nobody's unless the NPDC names them."""
     mdc: int = 0
     """Index of this MDC."""
     precision: str = precision.FLOAT32

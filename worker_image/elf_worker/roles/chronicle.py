@@ -59,6 +59,8 @@ class Chronicle:
         self.by_mdc: dict[int, State] = {}
         """The last round, each MDC for itself."""
         self.round = 0
+        self.population: list[dict[str, int]] = []
+        """How many homes the rounds had: each change, and the rounds that were done then."""
         self.history: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
         self._unwritten: list[str] = []
 
@@ -74,6 +76,7 @@ class Chronicle:
         path = self._product.report({k: v for k, v in self.last.items() if k == "slowest_path"})
         record: dict[str, Any] = {
             "round": log.round,
+            "homes": log.homes,
             "at": round(time.time(), 3),
             "seconds": round(log.seconds, 6),
             "counted": log.counted,
@@ -98,7 +101,7 @@ class Chronicle:
         if self._directory is None:
             return None
         last = base64.b64encode(self._product.to_wire(self.last)).decode()
-        data = json.dumps({"report": self.report(), "last": last})
+        data = json.dumps({"report": self.report(), "population": self.population, "last": last})
         lines, self._unwritten = self._unwritten, []
         return Unsaved(self._directory, "".join(lines), data.encode())
 
@@ -112,6 +115,7 @@ class Chronicle:
         found = cls(Product([Loss()]))
         found.last = found._product.from_wire(base64.b64decode(data["last"]))
         found.round = data["report"]["round"]
+        found.population = data.get("population", [])
         return data["report"], found
 
     def report(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from elf_worker import contract
-from elf_worker.contract import JobConfig
+from elf_worker.contract import JobConfig, parse_ids
 
 T = TypeVar("T")
 
@@ -30,25 +30,38 @@ class Environment:
     checkpoint: str
     model_out: str
     history: str
+    homes: frozenset[int] = frozenset()
+    """Those that a pod of homes holds."""
 
 
 def read(environ: Mapping[str, str]) -> Environment:
     """Raises BadEnvironmentError naming the variable that is missing."""
     try:
+        job = _parsed(environ, contract.ENV_JOB, JobConfig.from_json)
+        index = _parsed(environ, contract.ENV_INDEX, int)
         return Environment(
-            job=_parsed(environ, contract.ENV_JOB, JobConfig.from_json),
+            job=job,
             uid=environ[contract.ENV_UID],
             address=environ[contract.ENV_ADDRESS],
-            index=_parsed(environ, contract.ENV_INDEX, int),
+            index=index,
             incarnation=_parsed(environ, contract.ENV_INCARNATION, int),
             npdc=environ.get(contract.ENV_NPDC, ""),
             board=environ.get(contract.ENV_BOARD, ""),
             checkpoint=environ.get(contract.ENV_CHECKPOINT, ""),
             model_out=environ.get(contract.ENV_MODEL_OUT, ""),
             history=environ.get(contract.ENV_HISTORY) or environ.get(contract.ENV_CHECKPOINT, ""),
+            homes=_homes(environ, job, index),
         )
     except KeyError as error:
         raise BadEnvironmentError(f"{error.args[0]} is not set: pods are started by the operator") from None
+
+
+def _homes(environ: Mapping[str, str], job: JobConfig, index: int) -> frozenset[int]:
+    """As the operator says; an earlier one did not: this pod's share of those the job began with."""
+    if contract.ENV_HOMES in environ:
+        return _parsed(environ, contract.ENV_HOMES, parse_ids)
+    first = index * job.per_pod
+    return frozenset(range(first, min(first + job.per_pod, job.homes)))
 
 
 def _parsed(environ: Mapping[str, str], name: str, parse: Callable[[str], T]) -> T:

@@ -28,9 +28,7 @@ class HomeShell(Shell):
 
     def __init__(self, env: Environment) -> None:
         self._config: JobConfig = env.job
-        first = env.index * env.job.per_pod
-        homes = range(first, min(first + env.job.per_pod, env.job.homes))
-        self._household = Household(env.job.uid, homes, env.npdc, env.job.precision)
+        self._household = Household(env.job.uid, env.homes, env.npdc, env.job.precision)
         super().__init__(self._household, env.address, env.job.silence_seconds)
         self._thread = ThreadPoolExecutor(1, "gradient")
         self._computer: Computer | None = None

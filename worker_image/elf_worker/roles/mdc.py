@@ -12,7 +12,7 @@ from elf_worker.aggregation.datacenter import DataCenter, Identity
 from elf_worker.aggregation.effects import Effect, Stop
 from elf_worker.aggregation.tally import Intake
 from elf_worker.contract import FIGURES_PORT, WIRE_PORT, JobConfig, injected
-from elf_worker.messages import Message, Work
+from elf_worker.messages import Assign, Message, Work
 from elf_worker.roles import tracing
 from elf_worker.roles.environment import Environment
 from elf_worker.roles.shell import Shell
@@ -65,6 +65,8 @@ class MdcShell(Shell):
             if message.trace:
                 message = self._begin_span(message)
         super().link_received(link, message, payload)
+        if isinstance(message, Assign):
+            self.expect(self._center.homes.bit_length())  # there may be more than the job began with
 
     def _begin_span(self, work: Work) -> Work:
         """The round's work here: from the weights' arrival to the next ones'."""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 NAMED = 20
 """Homes named in progress; more are counted."""
+SHOWN_CHANGES = 20
+"""Changes of the number of homes in progress; the report has all."""
 RATE_ROUNDS = 50
 LAST_WORD_SECONDS = 60.0
 
@@ -153,7 +155,8 @@ class NpdcShell(Shell):
         self._trainer.statistics = self.chronicle.to_bytes()
         began = self.now()
         everyone = not log.missing
-        snapshot = await self._guarded(self._trainer.step, step.stamp, step.total, step.weight, everyone)
+        work = (step.stamp, step.total, step.weight, everyone, log.homes)
+        snapshot = await self._guarded(self._trainer.step, *work)
         if snapshot is None:
             return
         self._closings.append(self.now())
@@ -165,6 +168,8 @@ class NpdcShell(Shell):
         """Evaluate if it is time, then publish the next round or end. `log` is of the round just done."""
         trainer = self._trainer
         assert trainer is not None
+        changes = trainer.record.population
+        self.chronicle.population = [{"round": since, "homes": homes} for since, homes in changes]
         spent = {"stepping": stepping}
         began = self.now()
         if trainer.due() and trainer.record.evaluated_round != snapshot.stamp.round:
@@ -242,8 +247,8 @@ class NpdcShell(Shell):
             wanted = _number(query, "round", int, newest["round"])
             return next((r for r in reversed(self.chronicle.history) if r["round"] == wanted), None)
         home = _number(query, "home", int, 0)
-        if not 0 <= home < self._config.homes:
-            raise BadQueryError(f"home: is {home}, 0..{self._config.homes - 1} is expected")
+        if not 0 <= home < self.pole.homes:
+            raise BadQueryError(f"home: is {home}, 0..{self.pole.homes - 1} is expected")
         if home not in self._asked_homes:
             self._asked_homes.append(home)
             self.perform(self.pole.watch(list(self._asked_homes)))
@@ -278,6 +283,7 @@ class NpdcShell(Shell):
                     f"mdc {i}.{s.incarnation} homes {format_ids(s.homes)}" for i, s in wiring.mdcs.items()
                 ),
             )
+            self.expect(max(wiring.homes, wiring.expected))
             self.perform(self.pole.rewire(wiring, self.now()))
 
     async def _publish_changes(self) -> None:
@@ -319,6 +325,8 @@ class NpdcShell(Shell):
             "incarnation": self._rules.epoch,
             "heartbeat": int(self.now() / max(1.0, self._rules.silence / 2)),
             "round": pole.round,
+            "homes": pole.homes,
+            "population": self.chronicle.population[-SHOWN_CHANGES:],
             "metrics": {name: f"{value:.4f}" for name, value in sorted(metrics.items())},
             "exact": record.exact if record else True,
             "serving": [{"mdc": i, "incarnation": k, "homes": n} for i, k, n in pole.serving()],
@@ -342,6 +350,8 @@ class NpdcShell(Shell):
             out["loss"] = f"{record.loss:.6f}"
         if (last := pole.last_round) is not None and last.missing:
             out["missing"] = {"count": len(last.missing), "homes": format_ids(last.missing[:NAMED])}
+            if absent := last.reasons.get("Absent"):
+                out["missing"]["absent"] = absent
         if len(self._closings) > 1:
             rate = (len(self._closings) - 1) / (self._closings[-1] - self._closings[0])
             out["roundsPerSecond"] = f"{rate:.2f}"

@@ -46,8 +46,8 @@ class Shell:
         self._machine = machine
         self._address = address
         self._silence = silence
-        # Every child, and its last connection if it dialled anew; messages hold a few sets of homes at most.
-        self._limits = Limits(links=SPARE_LINKS + 2 * homes, message=SPARE_BYTES + homes // 2)
+        self._limits = Limits(0, 0)
+        self.expect(homes)
         self._links: dict[LinkId, Link] = {}
         self._names: dict[Link, LinkId] = {}
         self._next_incoming = -1
@@ -82,6 +82,12 @@ class Shell:
         self._tasks.add(task)
         task.add_done_callback(self._reap)
         return task
+
+    def expect(self, homes: int) -> None:
+        """So many homes may have something to say. Who was let in before is not turned out."""
+        # Every child, and its last connection if it dialled anew; messages hold a few sets of homes at most.
+        self._limits.links = max(self._limits.links, SPARE_LINKS + 2 * homes)
+        self._limits.message = max(self._limits.message, SPARE_BYTES + homes // 2)
 
     def now(self) -> float:
         """Seconds on the monotonic clock."""

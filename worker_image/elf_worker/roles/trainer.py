@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 
 from elf_worker import tasks
+from elf_worker.aggregation import population
 from elf_worker.aggregation.northpole import Snapshot
 from elf_worker.contract import JobConfig
 from elf_worker.exact import ExactSum
@@ -36,6 +37,8 @@ class Record:
     evaluated_round: int = -1
     exact: bool = True
     """False once a round closed without every home."""
+    population: population.Schedule = field(default_factory=list)
+    """How many homes the rounds had: `[round, homes]` for every change."""
 
 
 class Trainer:
@@ -78,8 +81,12 @@ class Trainer:
         self._load(bytes(payload))
         return self._snapshot()
 
-    def step(self, stamp: Stamp, total: ExactSum, weight: int, everyone: bool) -> Snapshot:
+    def step(
+        self, stamp: Stamp, total: ExactSum, weight: int, everyone: bool, homes: int | None = None
+    ) -> Snapshot:
         """One step of the optimizer with the mean of a round, `total / weight`.
+
+        `homes` says how many the round had, by default as many as the job was started with.
 
         Raises TaskError when the weights are not finite any more.
         """
@@ -94,6 +101,8 @@ class Trainer:
             raise TaskError(f"spec.optimizer: {self._config.optimizer} raised {describe(error)}") from error
         self.record.loss = float(mean[-1])
         self.record.exact &= everyone
+        had = self._config.homes if homes is None else homes
+        self.record.population = population.noted(self.record.population, stamp.round, had)
         self.stamp = Stamp(stamp.round + 1, self._epoch)
         if not all(bool(p.isfinite().all()) for p in self._model.parameters()):
             raise TaskError(
@@ -190,6 +199,8 @@ class Trainer:
                 state.setdefault(int(index), {})[key] = tensor
         statistics = bytes(tensors[_STATISTICS].numpy()) if _STATISTICS in tensors else b""
         record, stamp = Record(**meta["record"]), Stamp(*meta["stamp"])
+        if stamp.round and not record.population:  # of a version under which the number could not change
+            record.population = [[0, self._config.homes]]
         fresh = self._optimizer.state_dict()
         vectors.unflatten(self._model, tensors["weights"].numpy())  # refuses a wrong size before it begins
         self._optimizer.load_state_dict({"state": state, "param_groups": fresh["param_groups"]})

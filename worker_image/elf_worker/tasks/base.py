@@ -34,7 +34,7 @@ class Task(abc.ABC):
 
     def __init__(self, *, homes: int, seed: int) -> None:
         self.homes = homes
-        """How many homes the job has; they are numbered from 0."""
+        """How many homes the job was started with, numbered from 0. Later there may be more, or fewer."""
         self.seed = seed
 
     @abc.abstractmethod

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import msgspec
 
@@ -22,8 +23,9 @@ BACKLOG = 1 << 22
 CONNECT_SECONDS = 3.0
 
 
-class Limits(NamedTuple):
-    """What is taken from those who dial in."""
+@dataclass
+class Limits:
+    """What is taken from those who dial in. May change while connections are open."""
 
     links: int
     """Connections at a time."""

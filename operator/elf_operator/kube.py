@@ -199,12 +199,16 @@ class KubeCluster:
                 await self._api.request("DELETE", path, {"preconditions": {"uid": found["metadata"]["uid"]}})
 
     async def create_pod(self, manifest: Manifest) -> None:
-        """A plain POST: a duplicate shows as 409, and is ours or a stranger's."""
-        path = f"api/v1/namespaces/{manifest['metadata']['namespace']}/pods"
+        """A plain POST: a duplicate shows as 409, and is ours or a stranger's.
+
+        A 409 without one is a lost race for something else, such as a quota: nothing was created.
+        """
+        meta = manifest["metadata"]
+        path = f"api/v1/namespaces/{meta['namespace']}/pods"
         try:
             await self._create(path, manifest)
         except ApiError as error:
-            if error.status != 409:
+            if error.status != 409 or await self._api.get(f"{path}/{meta['name']}") is None:
                 raise
 
     async def _create(self, path: str, manifest: Manifest, query: Mapping[str, str] | None = None) -> None:

@@ -186,6 +186,18 @@ async def test_what_an_earlier_job_left_is_waited_for(
     assert caught.value.status == 409
 
 
+async def test_a_conflict_is_a_duplicate_only_if_there_is_one(
+    server: Server, cluster: kube.KubeCluster, job: Job
+) -> None:
+    pod = {"kind": "Pod", "metadata": {**builders.npdc_service(job, 0)["metadata"], "name": "sleigh-home-0"}}
+    server.refuse["POST"] = 409  # a quota that somebody else has changed at the same time
+    with pytest.raises(kube.ApiError) as caught:
+        await cluster.create_pod(pod)
+    assert caught.value.status == 409
+    server.put("api/v1/namespaces/town/pods/sleigh-home-0", pod)
+    await cluster.create_pod(pod)
+
+
 @pytest.mark.parametrize("status", [400, 403, 422])
 async def test_a_refusal_is_told_in_the_servers_words(
     server: Server, cluster: kube.KubeCluster, job: Job, status: int

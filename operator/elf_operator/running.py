@@ -16,7 +16,7 @@ from elf_operator.slots import rewired, vacate
 from elf_operator.spec import Spec
 from elf_operator.status import Condition, Counts, Replacement
 from elf_operator.verdicts import Surroundings, Verdict
-from elf_worker.contract import Phase, Role, Slot, Wiring
+from elf_worker.contract import Loss, Phase, Role, Slot, Wiring
 
 FIRST_START_SECONDS = 60.0
 """How long homes wait for an MDC that starts for the first time before others take them."""
@@ -28,6 +28,8 @@ FREE_FAILURES = 2
 """So many short lives in a row cost their slot no wait."""
 LONGEST_BACKOFF_SECONDS = 60.0
 REMEMBERED_NODES = 3
+LOSS_CHARS = 300
+"""Of the message that the wiring keeps for each slot."""
 HEARTBEAT_SLACK_SECONDS = 2.0
 """What an NPDC's word may take to the operator, beyond the time after which it is taken for dead."""
 
@@ -142,7 +144,10 @@ class Running:
             self.delete.append(Delete(pod.name, pod.uid, verdict.message))
         self.replaced.append(Replaced(str(role), verdict.reason))
         self.history.append(Replacement(name, verdict.reason, verdict.message, self.now))
-        successor = self._successor(slot, verdict, pod)
+        successor = replace(
+            self._successor(slot, verdict, pod),
+            loss=Loss(name, verdict.reason, verdict.message[:LOSS_CHARS], self.now),
+        )
         said = f"{verdict.message}; replaced by {names.pod(job, role, index, successor.incarnation)}"
         if (wait := successor.not_before - self.now) > 0:
             said += f" in {wait:.0f} s: it is failure {successor.failures} in a row"

@@ -270,6 +270,8 @@ class Stage:
             return "" if state == "Complete" and not left else f"{state}, {len(left)} pods run"
         if state != "Running":
             return f"the state is {state}"
+        if not all("recoverySeconds" in entry for entry in status.get("lastReplacements", ())):
+            return "a replacement is not over"
         return self._unfilled(spec["miniDataCenters"]["replicas"], pods)
 
     def _unfilled(self, mdcs: int, pods: list[dict[str, Any]]) -> str:
@@ -286,7 +288,9 @@ class Stage:
             return f"the wiring names {len(wired & centers)} of {len(centers)} data centers"
         if len(pods) - len(centers) != HOMES:
             return f"there are {len(pods) - len(centers)} pods of homes"
-        sizes = [len(slot.homes) for i, slot in wiring.mdcs.items() if i < mdcs]
+        sizes = [len(slot.homes) for i, slot in sorted(wiring.mdcs.items()) if i < mdcs]
+        if sizes != (told := [entry["homes"] for entry in self.body()["status"]["assignments"]]):
+            return f"homes are split {sizes}, the status says {told}"
         return "" if sum(sizes) == HOMES and max(sizes) - min(sizes) < 2 else f"homes are split {sizes}"
 
     async def until(self, what: str, condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> None:

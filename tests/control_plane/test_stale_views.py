@@ -33,11 +33,11 @@ async def it_is_larger(on: Stage) -> None:
 async def move_on(on: Stage) -> None:
     """Newer pods under old names, newer incarnations, a newer spec."""
     await on.settle()
+    await on.edit(suspend=False, miniDataCenters={"replicas": 3, **NOBODY}, homes={"template": TOUCHED})
+    await on.settle()
     await on.end(on.data_center(1))
     await on.settle()
     await on.end(f"{on.job}-home-2", 1)
-    await on.settle()
-    await on.edit(suspend=False, miniDataCenters={"replicas": 3, **NOBODY}, homes={"template": TOUCHED})
     await on.settle()
 
 

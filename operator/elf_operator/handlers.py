@@ -28,6 +28,8 @@ from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION
 _log = logging.getLogger(__name__)
 LIST_SECONDS = 30.0
 """How often all jobs are listed, to find what no event has told of, and to know that the cluster answers."""
+GOODBYE_SECONDS = 15.0
+"""What kopf may take to stop before the process is ended."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,9 @@ def registry(settings: Settings) -> kopf.OperatorRegistry:
 
     @kopf.on.cleanup(registry=made)
     async def stop(**_: Any) -> None:
+        # A watcher of kopf that is cancelled while it logs in anew swallows that, and kopf waits for it for
+        # ever (1.45.2). From here on nobody looks at any job: better no process than such a one.
+        asyncio.get_running_loop().call_later(GOODBYE_SECONDS, _end_at_once)
         await operator.stop()
 
     operator = Operator(settings)
@@ -172,7 +177,7 @@ async def _node_changed(type: str | None, body: kopf.Body, memo: Any, **_: Any) 
 
 
 def _end_at_once() -> None:
-    """Not one write more: another operator acts. Kubernetes starts this one again."""
+    """Not one write more: another operator acts, or should. Kubernetes starts this one again."""
     logging.shutdown()
     os._exit(1)
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
@@ -38,6 +38,7 @@ _ROOTS = {
 }
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
+_JSON_PATCH = "application/json-patch+json"
 ApiError = client.ApiException
 
 
@@ -71,7 +72,7 @@ class KubeApi:
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         query: Mapping[str, str] | None = None,
         content: str = "application/json",
         accept: str = "application/json",
@@ -201,12 +202,16 @@ class KubeCluster:
                 await self._api.request("DELETE", path, {"preconditions": {"uid": found["metadata"]["uid"]}})
 
     async def create_pod(self, manifest: Manifest) -> None:
-        """A plain POST: a duplicate shows as 409, and is ours or a stranger's."""
-        path = f"api/v1/namespaces/{manifest['metadata']['namespace']}/pods"
+        """A plain POST: a duplicate shows as 409, and is ours or a stranger's.
+
+        A 409 without one is a lost race for something else, such as a quota: nothing was created.
+        """
+        meta = manifest["metadata"]
+        path = f"api/v1/namespaces/{meta['namespace']}/pods"
         try:
             await self._create(path, manifest)
         except ApiError as error:
-            if error.status != 409:
+            if error.status != 409 or await self._api.get(f"{path}/{meta['name']}") is None:
                 raise
 
     async def _create(self, path: str, manifest: Manifest, query: Mapping[str, str] | None = None) -> None:
@@ -233,11 +238,22 @@ class KubeCluster:
                 raise
 
     async def write_status(self, seen: Observation, status: dict[str, Any]) -> None:
-        """A merge patch that leaves `training`, the NPDC's part, alone."""
-        gone = {key: None for key in seen.status if key != "training" and key not in status}
+        """A patch that leaves `training`, the NPDC's part, alone.
+
+        Onto a status that is there, only while the spec is the one that was seen: never of an older one.
+        """
         path = f"{_job_path(seen.job.namespace, seen.job.name)}/status"
         with _unless_missing():
-            await self._api.request("PATCH", path, {"status": {**gone, **status}}, content=_MERGE)
+            if not seen.status:
+                await self._api.request("PATCH", path, {"status": status}, content=_MERGE)
+                return
+            gone = [key for key in seen.status if key != "training" and key not in status]
+            steps: list[dict[str, Any]] = [
+                {"op": "test", "path": "/metadata/generation", "value": seen.job.generation},
+                *({"op": "add", "path": f"/status/{key}", "value": value} for key, value in status.items()),
+                *({"op": "remove", "path": f"/status/{key}"} for key in gone),
+            ]
+            await self._api.request("PATCH", path, steps, content=_JSON_PATCH)
 
     async def emit(self, seen: Observation, event: Event) -> None:
         """One Event; that it could not be written stops nothing."""

@@ -17,7 +17,7 @@ from elf_operator.slots import rewired, vacate
 from elf_operator.spec import HOMES, Spec
 from elf_operator.status import Condition, Counts, Replacement
 from elf_operator.verdicts import Surroundings, Verdict
-from elf_worker.contract import Phase, Role, Slot, Wiring, format_ids
+from elf_worker.contract import Loss, Phase, Role, Slot, Wiring, format_ids
 
 FIRST_START_SECONDS = 60.0
 """How long homes wait for an MDC that starts for the first time before others take them."""
@@ -32,6 +32,8 @@ REMEMBERED_NODES = 3
 BAD_NODE_REASONS = (verdicts.UNREACHABLE, verdicts.NODE_LOST, verdicts.STRAGGLER)
 NAMED = 20
 """Homes named in a message."""
+LOSS_CHARS = 300
+"""Of the message that the wiring keeps for each slot."""
 HEARTBEAT_SLACK_SECONDS = 2.0
 """What an NPDC's word may take to the operator, beyond the time after which it is taken for dead."""
 
@@ -166,7 +168,10 @@ class Running:
             self.delete.append(Delete(pod.name, pod.uid, verdict.message))
         self.replaced.append(Replaced(str(role), verdict.reason))
         self.history.append(Replacement(name, verdict.reason, verdict.message, self.now))
-        successor = self._successor(slot, verdict, pod)
+        successor = replace(
+            self._successor(slot, verdict, pod),
+            loss=Loss(name, verdict.reason, verdict.message[:LOSS_CHARS], self.now),
+        )
         said = f"{verdict.message}; replaced by {names.pod(job, role, index, successor.incarnation)}"
         if (wait := successor.not_before - self.now) > 0:
             said += f" in {wait:.0f} s: it is failure {successor.failures} in a row"

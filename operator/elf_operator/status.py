@@ -99,8 +99,11 @@ def build(
 
 
 def previous_replacements(seen: Observation) -> list[Replacement]:
-    """The history as last written."""
-    return [
+    """The history as last written, and what an operator that died in between could not write any more.
+
+    The wiring is written before the status, because it fences.
+    """
+    told = [
         Replacement(
             pod=r["pod"],
             reason=r["reason"],
@@ -110,6 +113,15 @@ def previous_replacements(seen: Observation) -> list[Replacement]:
         )
         for r in seen.status.get("lastReplacements") or ()
     ]
+    slots = (seen.wiring.npdc, *seen.wiring.mdcs.values()) if seen.wiring else ()
+    known = {entry.pod for entry in told}
+    oldest = told[0].time if len(told) >= HISTORY else 0.0
+    untold = [
+        Replacement(loss.pod, loss.reason, loss.message, loss.time)
+        for slot in slots
+        if (loss := slot.loss) is not None and loss.pod not in known and loss.time > oldest
+    ]
+    return sorted((*told, *untold), key=lambda entry: entry.time) if untold else told
 
 
 def recovered(entry: Replacement, now: float) -> Replacement:

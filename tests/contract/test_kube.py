@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -71,7 +71,25 @@ class Server:
             return web.json_response({"message": "not found"}, status=404)
         return self.change(method, path, held, sent)
 
+    def step(self, path: str, held: dict[str, Any], steps: list[dict[str, Any]]) -> web.Response:
+        """A JSON patch (RFC 6902)."""
+        changed = json.loads(json.dumps(held))
+        for step in steps:
+            *parents, last = step["path"].split("/")[1:]
+            where = changed
+            for parent in parents:
+                where = where[parent]
+            if step["op"] == "test" and where.get(last) != step["value"]:
+                return web.json_response({"message": "the test failed"}, status=422)
+            if step["op"] == "add":
+                where[last] = step["value"]
+            if step["op"] == "remove":
+                del where[last]
+        return web.json_response(self.put(path, changed))
+
     def change(self, method: str, path: str, held: dict[str, Any], sent: Any) -> web.Response:
+        if isinstance(sent, list):
+            return self.step(path, held, sent)
         if method == "PATCH":
             return web.json_response(self.put(path, {**held, **sent}))
         if method == "DELETE":
@@ -162,6 +180,28 @@ async def test_a_look_that_misses_our_own_wiring_is_stale(
         await cluster.observe("town", "sleigh")
 
 
+async def test_a_status_is_written_only_for_the_spec_that_was_seen(
+    server: Server, cluster: kube.KubeCluster, job: Job
+) -> None:
+    path = f"{JOBS}/sleigh"
+    meta = {**body()["metadata"], "namespace": "town", "uid": job.uid, "generation": 3}
+    server.put(path, {**body(), "metadata": meta})
+    first = await cluster.observe("town", "sleigh")
+    assert first is not None
+    server.objects[f"{path}/status"] = server.objects[path]
+    await cluster.write_status(first, {"state": "Pending", "old": 1})
+    status = {**server.objects[f"{path}/status"]["status"], "training": {"round": 7}}
+    server.put(f"{path}/status", {**server.objects[f"{path}/status"], "status": status})
+    seen = replace(first, status=status)
+    await cluster.write_status(seen, {"state": "Running"})
+    assert server.objects[f"{path}/status"]["status"] == {"state": "Running", "training": {"round": 7}}
+    stale = replace(seen, job=replace(seen.job, generation=2))
+    with pytest.raises(kube.ApiError) as caught:
+        await cluster.write_status(stale, {"state": "Suspended"})
+    assert caught.value.status == 422
+    assert server.objects[f"{path}/status"]["status"]["state"] == "Running"
+
+
 @pytest.mark.parametrize("what", ["Service", "ConfigMap", "Pod"])
 async def test_a_stranger_keeps_its_name(
     server: Server, cluster: kube.KubeCluster, job: Job, what: str
@@ -184,6 +224,18 @@ async def test_what_an_earlier_job_left_is_waited_for(
     with pytest.raises(kube.ApiError) as caught:
         await cluster.apply(builders.wiring_map(job, Wiring(), replaces=""))
     assert caught.value.status == 409
+
+
+async def test_a_conflict_is_a_duplicate_only_if_there_is_one(
+    server: Server, cluster: kube.KubeCluster, job: Job
+) -> None:
+    pod = {"kind": "Pod", "metadata": {**builders.npdc_service(job, 0)["metadata"], "name": "sleigh-home-0"}}
+    server.refuse["POST"] = 409  # a quota that somebody else has changed at the same time
+    with pytest.raises(kube.ApiError) as caught:
+        await cluster.create_pod(pod)
+    assert caught.value.status == 409
+    server.put("api/v1/namespaces/town/pods/sleigh-home-0", pod)
+    await cluster.create_pod(pod)
 
 
 @pytest.mark.parametrize("status", [400, 403, 422])

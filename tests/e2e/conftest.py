@@ -27,7 +27,6 @@ CEL_SINCE = (1, 25)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--context", help="kubeconfig context of a cluster that may be tested on")
     parser.addoption("--breaker", help="program that breaks nodes, network and API server of that cluster")
     parser.addoption("--repeat", type=int, default=3, help="how often each fault is timed")
     parser.addoption("--power-cuts", type=int, default=1, help="how often the power of a node is cut, timed")
@@ -44,14 +43,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     if report.when == "call" and report.failed and kubectl is not None:
         report.sections.append(("cluster", "\n".join(describe(kubectl))))
     return report
-
-
-@pytest.fixture(scope="session")
-def context(request: pytest.FixtureRequest) -> str:
-    name = request.config.getoption("--context")
-    if not name:
-        pytest.exit("e2e tests need --context NAME, a kubeconfig context they may change", returncode=4)
-    return str(name)
 
 
 @pytest.fixture(scope="session")

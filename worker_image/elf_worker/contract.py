@@ -187,6 +187,16 @@ def _runs(ids: list[int]) -> Iterator[tuple[int, int]]:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """A pod that was replaced because of a fault: for people. `time`: seconds since the epoch."""
+
+    pod: str
+    reason: str
+    message: str
+    time: float
+
+
+@dataclass(frozen=True)
 class Slot:
     """One data center's place in the tree, which outlives the pods that fill it.
 
@@ -205,6 +215,8 @@ class Slot:
     """No successor before this time (seconds since the epoch): each short life makes the next wait longer."""
     nodes: tuple[str, ...] = ()
     """Nodes on which the last of these short lives were spent, the newest last."""
+    loss: Loss | None = None
+    """The last of its pods that was replaced because of a fault."""
 
 
 @dataclass(frozen=True)
@@ -281,6 +293,7 @@ def _slot_to_data(slot: Slot) -> dict[str, Any]:
         "failures": slot.failures,
         "notBefore": slot.not_before,
         "nodes": list(slot.nodes),
+        **({"loss": asdict(slot.loss)} if slot.loss else {}),
     }
 
 
@@ -293,6 +306,7 @@ def _slot_from_data(data: Mapping[str, Any]) -> Slot:
         failures=int(data.get("failures", 0)),
         not_before=float(data.get("notBefore", 0.0)),
         nodes=tuple(map(str, data.get("nodes", ()))),
+        loss=Loss(**data["loss"]) if data.get("loss") else None,
     )
 
 

@@ -30,7 +30,7 @@ from builders import (
 from elf_operator.endings import GOODBYE_SECONDS
 from elf_operator.observation import Observation
 from elf_operator.running import FIRST_START_SECONDS
-from elf_worker.contract import Role, Slot, Wiring
+from elf_worker.contract import Loss, Role, Slot, Wiring
 from fakes import World, carry_out, settle
 
 ACCOUNT = ["apply ServiceAccount", "apply Role", "apply RoleBinding"]
@@ -315,9 +315,20 @@ def test_a_plan_with_anything_to_do_is_not_idle(kind: str) -> None:
 
 def test_a_failed_mdc_is_fenced_and_its_homes_go_to_the_others() -> None:
     wiring = wiring_of(decide(with_pod(settled(), MDC, **FAILED)))
-    assert wiring.mdcs[1] == Slot(1, "", frozenset(), 1, failures=1, nodes=wiring.mdcs[1].nodes)
+    loss = Loss(MDC, "ContainerFailed", f"{MDC} ended with exit code 1", NOW)
+    assert wiring.mdcs[1] == Slot(1, "", frozenset(), 1, failures=1, nodes=wiring.mdcs[1].nodes, loss=loss)
     assert wiring.mdcs[0].homes == frozenset(range(4))
     assert wiring.version == 6
+
+
+def test_a_replacement_is_told_by_whoever_comes_next() -> None:
+    """The operator died after it had fenced: what is in the wiring is in the status of the next look."""
+    seen = with_pod(settled(), MDC, **FAILED)
+    first = decide(seen)
+    second = decide(replace(seen, wiring=wiring_of(first)))
+    assert second.status["lastReplacements"] == first.status["lastReplacements"] != []
+    third = written(replace(seen, wiring=wiring_of(first)), second)
+    assert decide(third).status["lastReplacements"] == first.status["lastReplacements"]
 
 
 def test_homes_of_an_mdc_without_an_image_go_to_the_others() -> None:
@@ -329,7 +340,8 @@ def test_homes_of_an_mdc_without_an_image_go_to_the_others() -> None:
 def test_a_failed_npdc_is_fenced_and_the_mdcs_keep_their_homes() -> None:
     before = settled().wiring
     wiring = wiring_of(decide(with_pod(settled(), "sleigh-npdc-0", **FAILED)))
-    assert wiring.npdc == Slot(1, "", frozenset(), 1, failures=1, nodes=wiring.npdc.nodes)
+    left = wiring.npdc
+    assert left == Slot(1, "", frozenset(), 1, failures=1, nodes=left.nodes, loss=left.loss)
     assert wiring.mdcs == before.mdcs
 
 

@@ -162,4 +162,5 @@ def test_an_npdc_that_has_fallen_silent_is_replaced(
     assert created(decided) == (["sleigh-npdc-1"] if replaced else [])
     if replaced:
         assert decided.events[0].reason == "Unreachable"
-        assert wired(decided).npdc == Slot(1, "", frozenset(), 1, 1, 0.0, wired(decided).npdc.nodes)
+        left = wired(decided).npdc
+        assert left == Slot(1, "", frozenset(), 1, 1, 0.0, left.nodes, left.loss)

@@ -36,6 +36,7 @@ from elf_operator.status import (
     recovered,
     rfc3339,
 )
+from elf_worker.contract import Loss, Slot, Wiring
 
 READY = Condition("Ready", True, "AllServing", "every pod serves")
 NOT_READY = Condition("Ready", False, "Starting", "not yet")
@@ -135,6 +136,16 @@ def test_a_history_that_was_written_is_written_again_unchanged(entries: list[Rep
     for entry, back in zip(entries, read, strict=True):
         assert abs(back.time - entry.time) < 0.0011
         assert (back.recovery_seconds is None) == (entry.recovery_seconds is None)
+
+
+def test_what_has_left_a_full_history_does_not_come_back() -> None:
+    entries = [Replacement(f"p-{i}", "R", "m", NOW + i) for i in range(HISTORY)]
+    first = status(replacements=entries)
+    for time, comes in ((NOW - 1.0, False), (NOW + 0.5, True)):
+        wiring = Wiring(1, Slot(1, loss=Loss("other", "R", "m", time)))
+        read = previous_replacements(observation(status=first, wiring=wiring))
+        assert ("other" in [entry.pod for entry in read]) == comes
+        assert [entry.time for entry in read] == sorted(entry.time for entry in read)
 
 
 SEEN: dict[str, Callable[[], Observation]] = {

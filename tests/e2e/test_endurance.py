@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import statistics
@@ -46,9 +47,10 @@ class Ordeal:
             (3, "MDC deleted", lambda: self.delete("mdc", self.an_mdc())),
             (3, "NPDC killed", lambda: patient.signal("npdc", 0, signal.SIGKILL)),
             (2, "NPDC frozen", lambda: patient.signal("npdc", 0, signal.SIGSTOP)),
-            (2, "home killed", lambda: patient.signal("home", self.random.randrange(4), signal.SIGKILL)),
+            (2, "home killed", lambda: patient.signal("home", self.random.randrange(3), signal.SIGKILL)),
             (2, "MDC cut off", self.partition),
-            (2, "MDCs scaled", self.scale),
+            (2, "MDCs scaled", lambda: self.scale("miniDataCenters", 2, 3, 4)),
+            (1, "homes scaled", lambda: self.scale("homes", 9, 12, 15)),
             (1, "operator killed", self.kill_operator),
             (1, "API server away", self.api_outage),
         ]
@@ -66,9 +68,9 @@ class Ordeal:
         time.sleep(self.random.uniform(1, 15))  # how long it lasts is what is tested
         self.breaker("heal", address)
 
-    def scale(self) -> None:
-        patch = f'{{"spec":{{"miniDataCenters":{{"replicas":{self.random.choice((2, 3, 4))}}}}}}}'
-        self.patient.kubectl("patch", "etj", self.patient.job, "--type=merge", "-p", patch)
+    def scale(self, what: str, *replicas: int) -> None:
+        patch = {"spec": {what: {"replicas": self.random.choice(replicas)}}}
+        self.patient.kubectl("patch", "etj", self.patient.job, "--type=merge", "-p", json.dumps(patch))
 
     def kill_operator(self) -> None:
         self.check_operator()

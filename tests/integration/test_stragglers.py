@@ -118,5 +118,5 @@ def test_an_mdc_that_hardly_gets_to_run_is_replaced_and_no_bit_changes(tmp_path:
 def test_a_home_that_dawdles_costs_no_mdc_its_place(tmp_path: pathlib.Path) -> None:
     report = trained(tmp_path / "slow", pause=0.3, rounds=12)
     assert report["replaced"] == 0
-    assert min(record["slowest"]["computing"] for record in report["perRound"]) >= 0.3
+    assert min(record["seconds"] for record in report["perRound"]) >= 0.3, "it did dawdle in every round"
     assert report["modelDigest"] == trained(tmp_path / "plain", rounds=12)["modelDigest"]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import time
 from collections.abc import Mapping
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich import filesize
@@ -16,9 +15,8 @@ from rich.table import Table
 
 from elf_cli import figures
 from elf_cli.figures import Figures, FiguresError
+from elf_cli.refusal import EXIT_NOTHING, EXIT_WRONG, refuse
 
-EXIT_NOTHING = 1
-EXIT_WRONG = 2
 WAIT_SECONDS = 60.0
 
 Job = Annotated[
@@ -109,7 +107,7 @@ def homes(
     """How many homes had a loss between two values in the last round, and who some of them are."""
     low, high = loss_between
     if not low <= high:
-        _refuse(f"--loss-between: {low:g} is above {high:g}", EXIT_WRONG)
+        refuse(f"--loss-between: {low:g} is above {high:g}", EXIT_WRONG)
     query = {"above": str(low), "below": str(high)}
     found = _ask(_figures(job, namespace, context, output), "/homes", query)
     if output:
@@ -132,7 +130,7 @@ def trace(
 ) -> None:
     """What the slowest home of a round, its MDC and the NPDC did, and how long each step took."""
     if round is not None and home is not None:
-        _refuse("--round and --home: give one of them", EXIT_WRONG)
+        refuse("--round and --home: give one of them", EXIT_WRONG)
     source = _figures(job, namespace, context, output)
     query = {"home": str(home)} if home is not None else {} if round is None else {"round": str(round)}
     record = _ask(source, "/trace", query)
@@ -144,7 +142,7 @@ def trace(
         what = "no round is done yet" if round is None else f"round {round}: is not known"
         if home is not None:
             what = f"home {home}: no round since the question"
-        _refuse(f"{job}: {what}", EXIT_NOTHING)
+        refuse(f"{job}: {what}", EXIT_NOTHING)
     if output:
         print(json.dumps(record, indent=2))
         return
@@ -191,20 +189,15 @@ def _words(name: str, report: Any) -> str:
 
 def _figures(job: str, namespace: str | None, context: str | None, output: str | None) -> Figures:
     if output not in (None, "json"):
-        _refuse(f"--output: is {output!r}, json is expected", EXIT_WRONG)
+        refuse(f"--output: is {output!r}, json is expected", EXIT_WRONG)
     try:
         return figures.of(job, namespace, context)
     except FiguresError as error:
-        _refuse(str(error), EXIT_NOTHING)
+        refuse(str(error), EXIT_NOTHING)
 
 
 def _ask(source: Figures, page: str, query: Mapping[str, str]) -> Any:
     try:
         return source.ask(page, query)
     except FiguresError as error:
-        _refuse(str(error), EXIT_NOTHING)
-
-
-def _refuse(message: str, status: int) -> NoReturn:
-    print(f"elf: {message}", file=sys.stderr)
-    sys.exit(status)
+        refuse(str(error), EXIT_NOTHING)

@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import json
 import pathlib
-import sys
 import time
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from elf_cli.files import FileError, read_job
+from elf_cli.refusal import EXIT_NOTHING, EXIT_WRONG, refuse
 from elf_operator.builders import Defaults
 from elf_operator.observation import Observation
 from elf_operator.planner import plan
@@ -38,10 +38,10 @@ def show_plan(
     Exit status: 0 also when there is much to do; 1 there is no such job; 2 the job is wrong.
     """
     if output not in (None, "json"):
-        _refuse(f"--output: is {output!r}, json is expected", 2)
+        refuse(f"--output: is {output!r}, json is expected", EXIT_WRONG)
     seen = _of_file(job) if pathlib.Path(job).is_file() or job == "-" else _of_job(job, namespace, context)
     if seen.job.spec is None:
-        _refuse(f"{job}: {'; '.join(seen.job.errors)}", 2)
+        refuse(f"{job}: {'; '.join(seen.job.errors)}", EXIT_WRONG)
     decided = plan(seen, time.time(), Defaults())
     if output:
         print(json.dumps(_as_data(decided), indent=2))
@@ -53,7 +53,7 @@ def _of_file(path: str) -> Observation:
     try:
         return Observation(job=parse_job(read_job(path)))
     except FileError as error:
-        _refuse(str(error), 2)
+        refuse(str(error), EXIT_WRONG)
 
 
 def _of_job(name: str, namespace: str | None, context: str | None) -> Observation:
@@ -73,9 +73,9 @@ def _of_job(name: str, namespace: str | None, context: str | None) -> Observatio
     try:
         seen = asyncio.run(look())
     except Exception as error:  # whatever the client and its transport raise
-        _refuse(f"{name}: is no file, and the cluster does not answer: {error}".splitlines()[0], 1)
+        refuse(f"{name}: is no file, and the cluster does not answer: {error}".splitlines()[0], EXIT_NOTHING)
     if seen is None:
-        _refuse(f"{name}: there is no such file, and no ElfTrainingJob of this name", 1)
+        refuse(f"{name}: there is no such file, and no ElfTrainingJob of this name", EXIT_NOTHING)
     return seen
 
 
@@ -138,8 +138,3 @@ def _served(index: int, homes: frozenset[int], zones: Zones) -> str:
     if not homes or index not in zones.mdcs:
         return said
     return f"{said} ({sum(zones.near(home, index) for home in homes)} of its zone, {zones.mdcs[index]})"
-
-
-def _refuse(message: str, status: int) -> NoReturn:
-    print(f"elf: {message}", file=sys.stderr)
-    sys.exit(status)

@@ -9,12 +9,13 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from elf_cli.files import FileError, read_job
+from elf_cli.refusal import refuse
 from elf_operator.spec import Job, Spec, parse_job
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from elf_cli.local.runner import Outcome
     from elf_cli.local.scaling import Scale
 
-EXIT_INVALID = 2
 EXIT_INTERRUPTED = 130
 
 
@@ -53,21 +53,21 @@ def run(
     try:
         body = read_job(file)
     except FileError as error:
-        _refuse(str(error))
+        refuse(str(error))
     job = parse_job(body)
     if job.spec is None:
-        _refuse(f"{file}: {'; '.join(job.errors)}")
+        refuse(f"{file}: {'; '.join(job.errors)}")
     spec: Spec = job.spec
     if spec.suspend:
-        _refuse(f"{file}: spec.suspend: is true: there is nothing to run")
+        refuse(f"{file}: spec.suspend: is true: there is nothing to run")
     try:
         scales = parse_scales(scale or [], body)
         kills = parse_kills(kill or [], spec, lambda round_: spec_after(body, scales, round_))
     except ValueError as error:
-        _refuse(str(error))
+        refuse(str(error))
     for path in (report, model):
         if path is not None and not path.absolute().parent.is_dir():
-            _refuse(f"{path}: there is no folder {path.absolute().parent}")
+            refuse(f"{path}: there is no folder {path.absolute().parent}")
     request = _Request(job, spec, body, kills, scales, report, model, directory, plain)
     sys.exit(asyncio.run(_run(request)))
 
@@ -142,8 +142,3 @@ def _population(training: Mapping[str, Any]) -> list[str]:
     """How many homes the rounds had, if that changed."""
     changes = [f"{entry['homes']} from round {entry['round']} on" for entry in training.get("population", ())]
     return [f"homes: {', '.join(changes)}"] if len(changes) > 1 else []
-
-
-def _refuse(message: str) -> NoReturn:
-    print(f"elf: {message}", file=sys.stderr)
-    sys.exit(EXIT_INVALID)

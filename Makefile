@@ -1,4 +1,4 @@
-# make demo | test | e2e | bench | images | lint.  Everything is installed into .venv; nothing else is touched.
+# make demo | test | e2e | nightly | bench | images | lint.  Everything is installed into .venv; nothing else is touched.
 # PyPI's torch for Linux brings gigabytes of CUDA. For CPUs: PIP_EXTRA_INDEX_URL=<PyTorch's CPU index> make demo
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,13 +10,16 @@ BUILD ?= docker build
 CONTEXT ?=
 CLUSTER ?=
 E2E_FLAGS ?=
+BENCH_FLAGS ?= -n 3 --dist worksteal
+MINUTES ?= 60
 MARK := $(VENV)/.installed
 
-.PHONY: demo test e2e bench images lint help clean
+.PHONY: demo test e2e nightly bench images lint help clean
 help:
 	@echo "make demo    train handwritten digits here, without a cluster; one data center dies on the way"
 	@echo "make test    the fast tests: unit, protocol simulation, contract, local runs"
 	@echo "make e2e     CONTEXT=NAME: on a cluster you trust; CLUSTER=kind: on a kind cluster made for it"
+	@echo "make nightly CONTEXT=NAME MINUTES=60: the operator crashes at every call, and under new faults"
 	@echo "make bench   timings, as ratios"
 	@echo "make images  both container images (BUILD='docker build')"
 	@echo "make lint    ruff, mypy, import-linter"
@@ -44,8 +47,14 @@ ifeq ($(CLUSTER),kind)
 	tests/e2e/kind.sh $(BIN)/python $(WORKER_IMAGE) $(OPERATOR_IMAGE)
 else
 	@test -n "$(CONTEXT)" || { echo "which cluster? make e2e CONTEXT=<kubeconfig context you trust>, or make e2e CLUSTER=kind"; exit 2; }
+	$(BIN)/python -m pytest tests/control_plane --context $(CONTEXT) $(BENCH_FLAGS)
 	$(BIN)/python -m pytest tests/e2e --context $(CONTEXT) --worker-image $(WORKER_IMAGE) --operator-image $(OPERATOR_IMAGE) $(E2E_FLAGS)
 endif
+
+nightly: $(MARK)
+	@test -n "$(CONTEXT)" || { echo "which cluster? make nightly CONTEXT=<kubeconfig context you trust>"; exit 2; }
+	$(BIN)/python -m pytest tests/control_plane -s --context $(CONTEXT) --crash-every 1 \
+	  --fault-minutes $(MINUTES) --first-seed "$$(date +%Y%m%d)00000"
 
 bench: $(MARK)
 	$(BIN)/python tests/bench/run.py

@@ -39,6 +39,7 @@ _ROOTS = {
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
+_OVER = ("Succeeded", "Failed")
 ApiError = client.ApiException
 
 
@@ -152,6 +153,9 @@ class KubeCluster:
             self._api.get(_path("ConfigMap", namespace, names.wiring(name))),
             self._api.get(_path("Service", namespace, names.npdc(name))),
         )
+        if any((pod.get("status") or {}).get("phase") in _OVER for pod in pods["items"]):
+            # The NPDC says how training ended before any pod leaves: who sees the one has to see the other.
+            job = await self._api.get(_job_path(namespace, name))
         if job is None or job["metadata"].get("deletionTimestamp"):
             return None
         uid = job["metadata"]["uid"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,14 +14,14 @@ from aiohttp import web
 from kubernetes.aio import client
 
 from builders import body
-from elf_operator import builders, kube
+from elf_operator import builders, kube, names
 from elf_operator.announcements import BURST
 from elf_operator.expectations import StaleViewError
 from elf_operator.plans import Delete, Event
 from elf_operator.reconcile import RefusedError
 from elf_operator.spec import Job, parse_job
 from elf_operator.watchmen import Nodes, Pulse
-from elf_worker.contract import Wiring
+from elf_worker.contract import Role, Wiring
 
 JOBS = "apis/northpole.dev/v1alpha1/namespaces/town/elftrainingjobs"
 MAP = "api/v1/namespaces/town/configmaps/sleigh-wiring"
@@ -178,6 +179,34 @@ async def test_a_look_that_misses_our_own_wiring_is_stale(
     del server.objects[MAP]
     with pytest.raises(StaleViewError):
         await cluster.observe("town", "sleigh")
+
+
+class Asked(list[Any]):
+    """Does something as soon as a first question for this path is answered."""
+
+    def __init__(self, path: str, then: Callable[[], object]) -> None:
+        self._path, self._then = path, then
+
+    def append(self, question: Any) -> None:
+        super().append(question)
+        if question[1] == self._path and [path for _, path, _ in self].count(self._path) == 1:
+            asyncio.get_running_loop().call_soon(self._then)
+
+
+async def test_a_look_that_shows_pods_that_have_left_shows_why(
+    server: Server, cluster: kube.KubeCluster, job: Job
+) -> None:
+    path = f"{JOBS}/sleigh"
+    meta = {**body()["metadata"], "namespace": "town", "uid": job.uid, "generation": 1}
+    server.put(path, {**body(), "metadata": meta})
+    labels = names.pod_labels("sleigh", Role.NPDC, 0, 0)
+    npdc = {"name": "sleigh-npdc-0", **owned(job, **labels)}
+    gone = {"metadata": npdc, "status": {"phase": "Succeeded"}}
+    server.put("api/v1/namespaces/town/pods/sleigh-npdc-0", gone)
+    said = {**body(), "metadata": meta, "status": {"training": {"phase": "Complete"}}}
+    server.asked = Asked(path, lambda: server.put(path, said))  # between two reads of one look
+    seen = await cluster.observe("town", "sleigh")
+    assert seen is not None and seen.training == {"phase": "Complete"}
 
 
 async def test_a_status_is_written_only_for_the_spec_that_was_seen(

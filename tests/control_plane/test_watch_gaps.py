@@ -71,21 +71,21 @@ async def test_a_pod_that_was_made_again_is_taken_up(lab: Lab) -> None:
 
 
 class NoWatch(Schedule):
-    """The watch of jobs breaks while that of pods cannot be had: each in its way, for a while."""
+    """The watch of jobs breaks while kopf waits to try that of pods again: it logs in anew when all stops."""
 
     def __init__(self) -> None:
         super().__init__(0, 0)
-        self.pods = self.jobs = 8
+        self.pods, self.jobs = 8, 1
 
     def next(self, target: Target) -> Fault | None:
         if target.verb != "watch":
             return None
         if target.resource == "pods" and self.pods:
             self.pods -= 1
-            return Fault("drop request")
+            return Fault("403")
         if target.resource == "elftrainingjobs" and self.jobs:
             self.jobs -= 1
-            return Fault("in-stream 500", seconds=2.0)
+            return Fault("in-stream 500", seconds=2.5)
         return None
 
 

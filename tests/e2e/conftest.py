@@ -7,6 +7,7 @@ They install the CRD and the operator (and remove them again), and make namespac
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 import yaml
 
 from e2e.cluster import Kubectl, describe, wait
-from e2e.faults import Breaker
+from e2e.faults import ENDLESS, Breaker, Patient
 
 ROOT = pathlib.Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
@@ -39,7 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
     report = yield
-    kubectl = getattr(item, "funcargs", {}).get("kubectl")
+    args = getattr(item, "funcargs", {})
+    kubectl = args["patient"].kubectl if "patient" in args else args.get("kubectl")
     if report.when == "call" and report.failed and kubectl is not None:
         report.sections.append(("cluster", "\n".join(describe(kubectl))))
     return report
@@ -69,14 +71,16 @@ def operator(
     assert system.apply(deployment).returncode == 0
     system("rollout", "status", "deploy/elf-operator", "--timeout=120s")
     yield system
+    ours = ("-A", "-l", "northpole.dev/job", "-o", "name")
+    wait("all pods are gone", lambda: not system("get", "pods", *ours).strip(), 300)
     system("delete", "--ignore-not-found", "-f", str(MANIFESTS / "operator.yaml"))
     system("delete", "--ignore-not-found", "-f", str(MANIFESTS / "rbac.yaml"))
     system("delete", "--ignore-not-found", "-f", str(MANIFESTS / "crd.yaml"))
 
 
-@pytest.fixture
-def kubectl(operator: Kubectl) -> Iterator[Kubectl]:
-    """kubectl in a namespace of its own, which enforces the restricted Pod Security level."""
+@contextlib.contextmanager
+def namespace_of_its_own(operator: Kubectl) -> Iterator[Kubectl]:
+    """kubectl in a new namespace, which enforces the restricted Pod Security level."""
     name = f"elf-e2e-{uuid.uuid4().hex[:8]}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
@@ -84,8 +88,26 @@ def kubectl(operator: Kubectl) -> Iterator[Kubectl]:
     kubectl = Kubectl(operator.context, name)
     yield kubectl
     kubectl("delete", "elftrainingjobs", "--all", "--wait=true")
-    wait("the pods are gone", lambda: not kubectl.get("pods")["items"], 240)
+    # What takes long is the end of pods that have ended: nobody has to wait for that.
     Kubectl(operator.context)("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def kubectl(operator: Kubectl) -> Iterator[Kubectl]:
+    """See `namespace_of_its_own`."""
+    with namespace_of_its_own(operator) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def patient(operator: Kubectl, sample: Callable[..., dict[str, Any]]) -> Iterator[Patient]:
+    """An endless job, for one file of tests, that is well when the first of them begins."""
+    with namespace_of_its_own(operator) as made:
+        applied = made.apply(sample("endless", **ENDLESS))
+        assert applied.returncode == 0, applied.stderr
+        patient = Patient(made, "endless")
+        patient.wait_until_well(300)
+        yield patient
 
 
 @pytest.fixture

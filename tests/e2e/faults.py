@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import time
 from collections.abc import Callable
@@ -13,6 +14,16 @@ from e2e.cluster import Kubectl, wait
 OPEN: dict[str, Any] = {"spec": {"shareProcessNamespace": True}}
 """Template of pods whose process can be sent signals from a second one in its pod: alone, it would be PID 1,
 which no signal from inside reaches."""
+ENDLESS: dict[str, Any] = {
+    "rounds": 1000000,
+    "target": None,
+    "evaluateEvery": 1000,
+    "homes": {"replicas": 12, "perPod": 3, "template": OPEN},
+    "miniDataCenters": {"replicas": 3, "template": OPEN},
+    "northPole": {"template": OPEN},
+    "failurePolicy": {"maxReplacements": 10000},
+}
+"""A job that is well until something happens to it, however often."""
 _SIGNAL = """
 import os, sys
 for entry in filter(str.isdecimal, os.listdir("/proc")):
@@ -104,3 +115,14 @@ class Patient:
         fault()
         wait("the job has recovered", over, seconds)
         return time.monotonic() - began
+
+
+def show(what: str, took: list[float]) -> None:
+    row = " ".join(f"{seconds:5.1f}" for seconds in took)
+    print(f"\n{what:46} median {statistics.median(took):5.1f} s of {row}")
+
+
+def replaced(patient: Patient, index: int, incarnation: int, round_: int) -> bool:
+    """A later incarnation serves homes, and a whole round has been done since."""
+    now, homes = patient.serving().get(index, (-1, 0))
+    return now > incarnation and homes > 0 and patient.round() >= round_ + 2

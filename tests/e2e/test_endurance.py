@@ -16,7 +16,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from e2e.cluster import Kubectl, wait
 from e2e.faults import Breaker, Patient
-from e2e.test_recovery import ENDLESS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(0)]
 SEED = 20
@@ -151,16 +150,9 @@ class Ordeal:
 
 
 def test_random_faults(
-    kubectl: Kubectl,
-    operator: Kubectl,
-    sample: Callable[..., dict[str, Any]],
-    breaker: Breaker,
-    request: pytest.FixtureRequest,
+    patient: Patient, operator: Kubectl, breaker: Breaker, request: pytest.FixtureRequest
 ) -> None:
     seconds = request.config.getoption("--endure")
-    assert kubectl.apply(sample("endless", **ENDLESS)).returncode == 0
-    patient = Patient(kubectl, "endless")
-    patient.wait_until_well(300)
     ordeal = Ordeal(patient, operator, breaker)
     while time.monotonic() < ordeal.began + seconds:
         ordeal.turn()

@@ -1,0 +1,55 @@
+"""The power of a node is cut: how long that costs, and that it costs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from e2e.cluster import Kubectl, wait
+from e2e.faults import ENDLESS, Breaker, Patient, replaced, show
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+Make = Callable[..., dict[str, Any]]
+
+
+def test_a_node_without_power(
+    kubectl: Kubectl, sample: Make, breaker: Breaker, request: pytest.FixtureRequest
+) -> None:
+    """The node of an MDC; the homes and the NPDC are on another one."""
+    nodes = sorted(node["metadata"]["name"] for node in kubectl.get("nodes")["items"])
+    if len(nodes) < 2:
+        pytest.skip("needs a cluster of two nodes or more")
+    stays, goes = nodes[0], nodes[-1]
+    here = {"spec": {"nodeSelector": {"kubernetes.io/hostname": stays}}}
+    job = {
+        **ENDLESS,
+        "homes": {"replicas": 12, "perPod": 3, "template": here},
+        "northPole": {"template": here},
+    }
+    assert kubectl.apply(sample("endless", **job)).returncode == 0
+    patient, took = Patient(kubectl, "endless"), []
+    patient.wait_until_well(300)
+    before = patient.homes()
+    for _ in range(request.config.getoption("--power-cuts")):
+        [index, *_] = wait("an MDC runs on that node", partial(_moved, patient, goes), 300)
+        incarnation, round_ = patient.serving()[index][0], patient.round()
+        over = partial(replaced, patient, index, incarnation, round_)
+        took.append(patient.timed(partial(breaker, "node-down", goes), over))
+        breaker("node-up", goes)
+        kubectl("wait", "--for=condition=Ready", f"node/{goes}", "--timeout=120s")
+        patient.wait_until_well(300)
+    show("power cut of an MDC's node: a successor has served a round", took)
+    assert patient.homes() == before, "no home was restarted"
+
+
+def _moved(patient: Patient, node: str) -> list[int]:
+    """MDCs that serve on that node; one of another is deleted if there are none."""
+    if not patient.well():
+        return []
+    there = [i for i in range(3) if patient.pod("mdc", i)["spec"].get("nodeName") == node]
+    if not there:
+        patient.kubectl("delete", "pod", "--wait=false", patient.pod("mdc", 0)["metadata"]["name"])
+    return there

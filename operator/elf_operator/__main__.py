@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import sys
 from collections.abc import Sequence
 
 import kopf
-from pythonjsonlogger.json import JsonFormatter
 
-from elf_operator import handlers
+from elf_operator import handlers, logs
 from elf_operator.builders import Defaults
 
 _HELP = """Watches ElfTrainingJobs and keeps their data centers alive. Inside a cluster it uses its service
@@ -61,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--verbose", action="store_true", help="log more")
     args = parser.parse_args(argv)
-    _set_up_logging(args.log_format, args.verbose)
+    logs.set_up(args.log_format, args.verbose)
     namespaces = args.namespace or [n for n in os.environ.get("ELF_NAMESPACES", "").split(",") if n]
     defaults = Defaults(worker_image=args.worker_image, pull_policy=args.pull_policy)
     settings = handlers.Settings(defaults, namespaces, args.lease, args.listen)
@@ -88,15 +86,6 @@ def _lease(text: str) -> tuple[str, str]:
     if not namespace or not name or "/" in name:
         raise argparse.ArgumentTypeError(f"is {text!r}, NAMESPACE/NAME is expected")
     return namespace, name
-
-
-def _set_up_logging(form: str, verbose: bool) -> None:
-    handler = logging.StreamHandler(sys.stdout)
-    text = "%(asctime)s %(levelname)s %(name)s %(message)s"
-    handler.setFormatter(JsonFormatter(text, timestamp=True) if form == "json" else logging.Formatter(text))
-    level = logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(level=level, handlers=[handler])
-    logging.getLogger("kopf").setLevel(logging.DEBUG if verbose else logging.WARNING)
 
 
 if __name__ == "__main__":

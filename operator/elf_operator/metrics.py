@@ -14,6 +14,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from elf_operator.logs import demote_retries
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -90,4 +92,5 @@ class _ErrorCount(logging.Handler):
         self._counter = counter
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._counter.labels(record.name.partition(".")[0]).inc()
+        if demote_retries(record) and record.levelno >= logging.ERROR:
+            self._counter.labels(record.name.partition(".")[0]).inc()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from elf_operator.announcements import BURST, REFILL_SECONDS, REMEMBERED, Announcements, Written
 from elf_operator.expectations import PATIENCE_SECONDS, Expectations, StaleViewError
 from elf_operator.health import SILENCE_SECONDS, Health
+from elf_operator.metrics import Metrics
 from elf_operator.plans import Event
 
 
@@ -93,3 +96,28 @@ def test_health_is_the_time_since_the_last_good_list(clock: Clock) -> None:
     assert not health.alive and not health.ready
     health.listed()
     assert health.alive and health.ready and health.silence() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "level"),
+    [
+        ("kopf._cogs.clients.api", "Request attempt 3 failed; will retry: GET /api/v1/pods", "WARNING"),
+        (
+            "kopf._cogs.clients.api",
+            "Request attempt 1 failed; SSL closed; will re-authenticate: GET",
+            "WARNING",
+        ),
+        ("kopf._cogs.clients.api", "Request attempt 9 failed; escalating: GET /api/v1/pods", "ERROR"),
+        ("elf_operator.workqueue", "it will retry", "ERROR"),
+    ],
+)
+def test_only_errors_that_stay_are_counted_as_such(name: str, message: str, level: str) -> None:
+    metrics = Metrics()
+    record = logging.LogRecord(name, logging.ERROR, __file__, 1, message, (), None)
+    metrics.counts_errors().handle(record)
+    assert record.levelname == level
+    counted = (
+        f'elf_operator_errors_logged_total{{logger="{name.partition(".")[0]}"}} 1.0'
+        in metrics.text().decode()
+    )
+    assert counted == (level == "ERROR")

@@ -207,13 +207,15 @@ def carry_out(world: World, decided: Plan, calls: int | None = None) -> bool:
 
 
 def _waits(world: World) -> bool:
-    """Whether a slot that is wanted has failed so often that its next pod has yet to come."""
+    """Whether a slot that is wanted has failed so often that its next pod has yet to come, or a home that
+    was absent is not trusted yet.
+    """
     wiring, spec = world.wiring(), world.body["spec"]
     if wiring is None or spec.get("suspend"):
         return False
     wanted = spec["miniDataCenters"]["replicas"]
     slots = (wiring.npdc, *(slot for index, slot in wiring.mdcs.items() if index < wanted))
-    return any(not slot.uid and slot.not_before > 0 for slot in slots)
+    return bool(wiring.absent) or any(not slot.uid and slot.not_before > 0 for slot in slots)
 
 
 def settle(world: World, passes: int = 40) -> None:

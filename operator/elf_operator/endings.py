@@ -49,6 +49,29 @@ def _changed(seen: Observation) -> list[str]:
     return spec.refusals(spec.completed(seen.wiring.recipe), seen.job.recipe)
 
 
+def under_way(seen: Observation) -> bool:
+    """Whether there is work of this job to lose."""
+    return bool(seen.training.get("round")) and seen.training.get("phase") == Phase.TRAINING
+
+
+def hold(seen: Observation, now: float, problem: str) -> Plan:
+    """A job that trains was edited into something that cannot be: leave all as it is until it is mended."""
+    message = f"{problem}. Training goes on as before; nothing is replaced until the spec is mended"
+    conditions = [
+        Condition("Ready", False, "InvalidSpec", message),
+        Condition("Degraded", True, "InvalidSpec", message),
+        Condition("Suspended", False, "NotSuspended", "spec.suspend has not been looked at"),
+        Condition("Complete", False, "InProgress", "training goes on"),
+        Condition("Failed", False, "InProgress", "training goes on"),
+    ]
+    fresh = status.build(seen, now, "Degraded", conditions, Counts())
+    kept = {key: value for key, value in seen.status.items() if key not in ("training", "completionTime")}
+    decided = {key: fresh[key] for key in ("observedGeneration", "state", "conditions", "startTime")}
+    said = (status.holds(seen.status, "Degraded") or {}).get("message") == message
+    events = () if said else (Event("Warning", "InvalidSpec", message),)
+    return Plan(status=kept | decided, events=events)
+
+
 def wind_up(seen: Observation, now: float, end: Condition) -> Plan:
     """Pods leave by themselves; what is still there later is helped. Of a job that never got going, nothing
     stays.

@@ -8,7 +8,7 @@ in the status (histories).
 from __future__ import annotations
 
 from elf_operator.builders import Defaults
-from elf_operator.endings import ended, problems, suspend, wind_up
+from elf_operator.endings import ended, hold, problems, suspend, under_way, wind_up
 from elf_operator.observation import Observation
 from elf_operator.plans import Plan
 from elf_operator.running import Running
@@ -20,6 +20,8 @@ def plan(seen: Observation, now: float, defaults: Defaults) -> Plan:
     if (end := ended(seen)) is not None:
         return wind_up(seen, now, end)
     if found := problems(seen):
+        if under_way(seen):
+            return hold(seen, now, "; ".join(found))
         return wind_up(seen, now, Condition("Failed", True, "InvalidSpec", "; ".join(found)))
     assert seen.job.spec is not None
     if seen.job.spec.suspend:

@@ -179,9 +179,9 @@ def test_a_last_pod_that_is_to_hold_fewer_is_made_anew_when_they_take_no_part() 
 def test_where_homes_form_groups_their_number_cannot_change() -> None:
     robust = {"aggregation": {"method": "median", "groupSize": 3}, "miniDataCenters": {"replicas": 1}}
     decided = decide(with_spec(settled(**robust), **robust, homes={"replicas": 7}))
-    assert condition(decided.status, "Failed")["message"] == (
+    assert condition(decided.status, "Degraded")["message"].startswith(
         "spec.homes.replicas: cannot change while aggregation.method is median: it decides which homes "
-        "form a group; make a new job"
+        "form a group; make a new job. Training goes on as before"
     )
     assert not decided.delete and not decided.apply, "what runs is left alone as long as it may be put right"
 

@@ -450,7 +450,11 @@ STATES: dict[str, tuple[Callable[[], Observation], tuple[str, str]]] = {
     "complete before": (ended, ("Complete", "Trained")),
     "failed": (lambda: with_training(settled(), phase="Failed", reason="Diverged"), ("Failed", "Diverged")),
     "failed before": (lambda: ended("Failed", reason="Diverged"), ("Failed", "Diverged")),
-    "invalid": (lambda: with_spec(settled(), rounds=0), ("Failed", "InvalidSpec")),
+    "invalid": (lambda: observation(job(rounds=0)), ("Failed", "InvalidSpec")),
+    "invalid while it trains": (
+        lambda: with_training(with_spec(settled(), rounds=0), round=3),
+        ("Degraded", "InvalidSpec"),
+    ),
     "invalid before, mended now": (
         lambda: replace(settled(), status=ended_by_bad_spec() | {"training": settled().training}),
         ("Running", "AllServing"),
@@ -577,7 +581,7 @@ def test_the_end_is_told_once(phase: str, kind: str) -> None:
 
 
 def test_a_changed_recipe_is_refused_by_name() -> None:
-    decided = decide(with_spec(settled(), seed=8, round={"quorum": 3}))
+    decided = decide(with_training(with_spec(settled(), seed=8, round={"quorum": 3}), round=0))
     failed = condition(decided.status, "Failed")
     assert failed["reason"] == "InvalidSpec"
     assert failed["message"] == (
@@ -585,6 +589,24 @@ def test_a_changed_recipe_is_refused_by_name() -> None:
         "spec.seed: cannot change once the job has started; make a new job"
     )
     assert not decided.create and not decided.apply
+
+
+@pytest.mark.parametrize("change", [{"seed": 8}, {"rounds": 0}, {"homes": {"replicas": "many"}}])
+def test_a_wrong_edit_of_a_job_that_trains_costs_nothing(change: dict[str, object]) -> None:
+    seen = with_pod(with_training(settled(), round=3), MDC, **FAILED)
+    decided = decide(with_spec(seen, **change))
+    assert decided.idle and not decided.create
+    assert decided.status["state"] == "Degraded" and decided.status["homes"] == seen.status["homes"]
+    for kind in ("Ready", "Degraded"):
+        [said] = [c for c in decided.status["conditions"] if c["type"] == kind]
+        assert said["reason"] == "InvalidSpec" and next(iter(change)) in said["message"]
+        assert "Training goes on as before" in said["message"]
+    [event] = decided.events
+    assert (event.type, event.reason) == ("Warning", "InvalidSpec")
+    again = decide(with_spec(written(seen, decided), **change))
+    assert again.events == () and again.status == decided.status
+    mended = decide(written(seen, decided))
+    assert [c.manifest["metadata"]["name"] for c in mended.create] == ["sleigh-mdc-1-1"]
 
 
 def test_a_changed_recipe_stays_refused() -> None:

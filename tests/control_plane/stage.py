@@ -288,9 +288,14 @@ class Stage:
             return f"the wiring names {len(wired & centers)} of {len(centers)} data centers"
         if len(pods) - len(centers) != HOMES:
             return f"there are {len(pods) - len(centers)} pods of homes"
-        sizes = [len(slot.homes) for i, slot in sorted(wiring.mdcs.items()) if i < mdcs]
-        if sizes != (told := [entry["homes"] for entry in self.body()["status"]["assignments"]]):
-            return f"homes are split {sizes}, the status says {told}"
+        current = {i: slot for i, slot in sorted(wiring.mdcs.items()) if i < mdcs}
+        served = [{"mdc": i, "incarnation": s.incarnation, "homes": len(s.homes)} for i, s in current.items()]
+        status = self.body()["status"]
+        if served != status["assignments"]:
+            return f"assigned is {served}, the status says {status['assignments']}"
+        if status["replaced"] != wiring.npdc.replaced + sum(s.replaced for s in wiring.mdcs.values()):
+            return f"the status counts {status['replaced']} replacements, the wiring others"
+        sizes = [len(slot.homes) for slot in current.values()]
         return "" if sum(sizes) == HOMES and max(sizes) - min(sizes) < 2 else f"homes are split {sizes}"
 
     async def until(self, what: str, condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> None:

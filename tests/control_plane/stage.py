@@ -28,8 +28,8 @@ QUIET_SECONDS = 0.8
 """Without a write for so long, a step of a scenario is over."""
 REST_SECONDS = 2.0
 """Nothing is written for so long after the end."""
-PATIENCE_SECONDS = 240.0
-"""For a step. An operator that has missed an event looks again after 60 s."""
+PATIENCE_SECONDS = 150.0
+"""For a step, after the last fault. An operator that has missed an event looks again after 60 s."""
 RESTART_SECONDS = 0.1
 NOBODY = {"template": {"spec": {"schedulerName": "nobody"}}}
 SPEC: dict[str, Any] = {
@@ -306,9 +306,11 @@ class Stage:
             await asyncio.sleep(0.05)
 
     async def settle(self) -> None:
-        """The world is as the job says, and nothing more is written."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        """The world is as the job says, and nothing more is written. Each fault costs new patience."""
+        deadline, faults = time.monotonic() + PATIENCE_SECONDS, 0
         while True:
+            if (struck := sum(len(manned.door.faults) for manned in self.operators)) > faults:
+                deadline, faults = time.monotonic() + PATIENCE_SECONDS, struck
             last = max((call.at for call in self.mutations), default=self.began)
             why = self.unsettled()
             if not why and time.monotonic() - last > QUIET_SECONDS:

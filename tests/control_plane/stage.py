@@ -28,8 +28,8 @@ QUIET_SECONDS = 0.8
 """Without a write for so long, a step of a scenario is over."""
 REST_SECONDS = 2.0
 """Nothing is written for so long after the end."""
-PATIENCE_SECONDS = 240.0
-"""For a step. An operator that has missed an event looks again after 60 s."""
+PATIENCE_SECONDS = 150.0
+"""For a step, after the last fault. An operator that has missed an event looks again after 60 s."""
 RESTART_SECONDS = 0.1
 NOBODY = {"template": {"spec": {"schedulerName": "nobody"}}}
 SPEC: dict[str, Any] = {
@@ -288,9 +288,14 @@ class Stage:
             return f"the wiring names {len(wired & centers)} of {len(centers)} data centers"
         if len(pods) - len(centers) != HOMES:
             return f"there are {len(pods) - len(centers)} pods of homes"
-        sizes = [len(slot.homes) for i, slot in sorted(wiring.mdcs.items()) if i < mdcs]
-        if sizes != (told := [entry["homes"] for entry in self.body()["status"]["assignments"]]):
-            return f"homes are split {sizes}, the status says {told}"
+        current = {i: slot for i, slot in sorted(wiring.mdcs.items()) if i < mdcs}
+        served = [{"mdc": i, "incarnation": s.incarnation, "homes": len(s.homes)} for i, s in current.items()]
+        status = self.body()["status"]
+        if served != status["assignments"]:
+            return f"assigned is {served}, the status says {status['assignments']}"
+        if status["replaced"] != wiring.npdc.replaced + sum(s.replaced for s in wiring.mdcs.values()):
+            return f"the status counts {status['replaced']} replacements, the wiring others"
+        sizes = [len(slot.homes) for slot in current.values()]
         return "" if sum(sizes) == HOMES and max(sizes) - min(sizes) < 2 else f"homes are split {sizes}"
 
     async def until(self, what: str, condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> None:
@@ -301,9 +306,11 @@ class Stage:
             await asyncio.sleep(0.05)
 
     async def settle(self) -> None:
-        """The world is as the job says, and nothing more is written."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        """The world is as the job says, and nothing more is written. Each fault costs new patience."""
+        deadline, faults = time.monotonic() + PATIENCE_SECONDS, 0
         while True:
+            if (struck := sum(len(manned.door.faults) for manned in self.operators)) > faults:
+                deadline, faults = time.monotonic() + PATIENCE_SECONDS, struck
             last = max((call.at for call in self.mutations), default=self.began)
             why = self.unsettled()
             if not why and time.monotonic() - last > QUIET_SECONDS:

@@ -84,7 +84,7 @@ async def _install(api: Api) -> None:
             here = await api.request("GET", f"{CRD}/{name}")
             if any(
                 c["type"] == "Established" and c["status"] == "True"
-                for c in here.get("status", {}).get("conditions", ())
+                for c in (here.get("status") or {}).get("conditions") or ()
             ):
                 return
             await asyncio.sleep(0.1)

@@ -37,9 +37,9 @@ class Dawdler(NaughtyOrNice):
 
 
 def begin(
-    folder: pathlib.Path, pause: float = 0.0, rounds: int = 60, per_pod: int = 1
+    folder: pathlib.Path, pause: float = 0.0, rounds: int = 40, per_pod: int = 1
 ) -> subprocess.Popen[str]:
-    """A run of six homes, each a process unless there are more per pod, and two MDCs."""
+    """A run of four homes, each a process unless there are more per pod, and two MDCs."""
     job = {
         "apiVersion": "northpole.dev/v1alpha1",
         "kind": "ElfTrainingJob",
@@ -48,7 +48,7 @@ def begin(
             "rounds": rounds,
             "evaluateEvery": rounds,
             "task": {"entrypoint": "dawdler:Dawdler", "args": {"records": 40, "pause": pause}},
-            "homes": {"replicas": 6, "perPod": per_pod},
+            "homes": {"replicas": 4, "perPod": per_pod},
             "miniDataCenters": {"replicas": 2},
             "failurePolicy": {"stragglerFactor": "5"},
         },
@@ -113,7 +113,7 @@ def test_an_mdc_that_hardly_gets_to_run_is_replaced_and_no_bit_changes(tmp_path:
     verdict = r"race-mdc-1-0 took \d\S* s a round, the others \d\S* s: more than 5 times as long"
     assert re.search(verdict + "; replaced by race-mdc-1-1", report["said"]), report["said"]
     assert (report["replaced"], report["exact"]) == (1, True)
-    assert report["modelDigest"] == trained(tmp_path / "plain", per_pod=6)["modelDigest"]
+    assert report["modelDigest"] == trained(tmp_path / "plain", per_pod=4)["modelDigest"]
 
 
 @pytest.mark.timeout(300)
@@ -121,4 +121,4 @@ def test_a_home_that_dawdles_costs_no_mdc_its_place(tmp_path: pathlib.Path) -> N
     report = trained(tmp_path / "slow", pause=0.3, rounds=12)
     assert report["replaced"] == 0
     assert min(record["seconds"] for record in report["perRound"]) >= 0.3, "it did dawdle in every round"
-    assert report["modelDigest"] == trained(tmp_path / "plain", rounds=12, per_pod=6)["modelDigest"]
+    assert report["modelDigest"] == trained(tmp_path / "plain", rounds=12, per_pod=4)["modelDigest"]

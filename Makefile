@@ -10,7 +10,7 @@ BUILD ?= docker build
 CONTEXT ?=
 CLUSTER ?=
 E2E_FLAGS ?=
-BENCH_FLAGS ?= -n 3 --dist worksteal
+BENCH_FLAGS ?= -n 5 --dist worksteal
 MINUTES ?= 60
 MARK := $(VENV)/.installed
 

@@ -29,12 +29,17 @@ LEASE_SECONDS = 4.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--parallel", type=int, default=4, help="so many jobs on stage at once")
+    parser.addoption("--parallel", type=int, default=6, help="so many jobs on stage at once")
     parser.addoption("--crash-every", type=int, default=5, help="1: crash at every call; k: at every k-th")
     parser.addoption("--crash-at", help="crash at this point only, such as 7:before or 7:after")
-    parser.addoption("--fault-seeds", type=int, default=20, help="how many seeds of the fault proxy")
+    parser.addoption("--fault-seeds", type=int, default=15, help="how many seeds of the fault proxy")
     parser.addoption("--first-seed", type=int, default=0, help="the first of them")
     parser.addoption("--fault-minutes", type=float, help="new seeds for so many minutes")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first: it waits more than it works, and others can work meanwhile."""
+    items.sort(key=lambda item: item.name != "test_seeded_faults")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -14,5 +14,5 @@ kind get clusters | grep -qx "$name" || kind create cluster --name "$name" --con
 docker build -q -t "$operator" -f operator/Dockerfile .
 docker build -q -t "$worker" -f worker_image/Dockerfile ${PIP_EXTRA_INDEX_URL:+--build-arg PIP_EXTRA_INDEX_URL="$PIP_EXTRA_INDEX_URL"} .
 kind load docker-image --name "$name" "$operator" "$worker"
-"$python" -m pytest tests/control_plane --context "kind-$name" -n 3 --dist worksteal
+"$python" -m pytest tests/control_plane --context "kind-$name" -n 5 --dist worksteal
 "$python" -m pytest tests/e2e --context "kind-$name" --worker-image "$worker" --operator-image "$operator"

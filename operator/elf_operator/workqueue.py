@@ -21,7 +21,7 @@ from elf_operator.reconcile import Cluster, RefusedError, reconcile
 
 _log = logging.getLogger(__name__)
 RESYNC_SECONDS = 60.0
-LONGEST_BACKOFF = 30.0
+LONGEST_BACKOFF = 10.0
 AT_ONCE = 16
 """Jobs that are looked at at the same time."""
 Key = tuple[str, str]

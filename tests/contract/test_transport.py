@@ -630,6 +630,7 @@ async def test_a_silent_peer_is_closed_after_the_silence_and_not_before():
         await until(lambda: owner.closed)
         assert time.monotonic() - began >= SHORT
         assert owner.closed == owner.opened
+        assert owner.closed[0].silent
         assert set(await read_to_end(peer)) <= set(frame.HEARTBEAT)
     await asyncio.sleep(2 * SHORT)  # it is said once: no timer is left that could say it again
     assert len(owner.closed) == 1

@@ -40,8 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
     report = yield
-    args = getattr(item, "funcargs", {})
-    kubectl = args["patient"].kubectl if "patient" in args else args.get("kubectl")
+    kubectl = getattr(item, "funcargs", {}).get("kubectl")
     if report.when == "call" and report.failed and kubectl is not None:
         report.sections.append(("cluster", "\n".join(describe(kubectl))))
     return report
@@ -99,15 +98,14 @@ def kubectl(operator: Kubectl) -> Iterator[Kubectl]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def patient(operator: Kubectl, sample: Callable[..., dict[str, Any]]) -> Iterator[Patient]:
-    """An endless job, for one file of tests, that is well when the first of them begins."""
-    with namespace_of_its_own(operator) as made:
-        applied = made.apply(sample("endless", **ENDLESS))
-        assert applied.returncode == 0, applied.stderr
-        patient = Patient(made, "endless")
-        patient.wait_until_well(300)
-        yield patient
+@pytest.fixture
+def patient(kubectl: Kubectl, sample: Callable[..., dict[str, Any]]) -> Patient:
+    """An endless job that is well, and none of whose slots has failed before."""
+    applied = kubectl.apply(sample("endless", **ENDLESS))
+    assert applied.returncode == 0, applied.stderr
+    made = Patient(kubectl, "endless")
+    made.wait_until_well(300)
+    return made
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from elf_worker.aggregation.effects import (
     Stop,
 )
 from elf_worker.aggregation.household import Answer, Household
-from elf_worker.aggregation.northpole import NorthPole, Rules, Snapshot
+from elf_worker.aggregation.northpole import GRACE_SECONDS, NorthPole, Rules, Snapshot
 from elf_worker.aggregation.redial import FIRST_SECONDS, LONGEST_SECONDS, Redial
 from elf_worker.aggregation.stragglers import ROUNDS, Straggler
 from elf_worker.aggregation.tally import PLAIN, Intake
@@ -218,6 +218,14 @@ def test_the_deadline_asks_for_what_there_is_of_late_comers_too() -> None:
     assert any(isinstance(e, Step) for e in tell(npdc, -1, *submit(0, 1), now=10.4))
     assert npdc.last_round is not None
     assert npdc.last_round.missing == [2, 3]
+
+
+@pytest.mark.parametrize(("silent", "reported"), [(True, True), (False, False)])
+def test_an_mdc_that_was_silent_is_reported_at_once(silent: bool, reported: bool) -> None:
+    npdc = training(a0=(0, 1), b0=(2, 3))
+    npdc.closed(-2, 10.0, silent)
+    assert [uid for _, _, uid in npdc.unreachable(10.0)] == ["b0"] * reported
+    assert [uid for _, _, uid in npdc.unreachable(10.0 + GRACE_SECONDS)] == ["b0"]
 
 
 def test_a_quorum_that_cannot_be_had_ends_the_job() -> None:

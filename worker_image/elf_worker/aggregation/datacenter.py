@@ -134,7 +134,7 @@ class DataCenter:
         register = Register(WIRE_VERSION, me.job, me.index, me.incarnation, me.uid, me.address, holds)
         return [Send(link, register)]
 
-    def closed(self, link: LinkId, now: float) -> list[Effect]:
+    def closed(self, link: LinkId, now: float, silent: bool = False) -> list[Effect]:
         """A connection is gone, or could not be made."""
         if link == self._up:
             self._up = None

@@ -94,7 +94,7 @@ class Household:
         self._redial.succeeded()
         return self._hello(link, mdc.homes)
 
-    def closed(self, link: LinkId, now: float) -> list[Effect]:
+    def closed(self, link: LinkId, now: float, silent: bool = False) -> list[Effect]:
         """A connection of ours is gone, or could not be made."""
         if link == self._asking:
             self._asking, self._asking_open = None, False

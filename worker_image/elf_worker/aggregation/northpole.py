@@ -48,7 +48,9 @@ from elf_worker.statistics.product import State
 KEEPERS = 2
 """MDCs that hold a copy of the newest state."""
 GRACE_SECONDS = 1.0
-"""How long an MDC may be without a connection before it is reported: it may just be dialling again."""
+"""How long an MDC may be without a connection before it is reported: it may just be dialling again.
+
+One that was silent has had its time."""
 BOOT_SECONDS = 30.0
 """How long an MDC may take from the wiring's first word of it to its registration."""
 GOODBYE_SECONDS = 10.0
@@ -251,14 +253,14 @@ class NorthPole:
         """A child has connected; it says who it is."""
         return []
 
-    def closed(self, link: LinkId, now: float) -> list[Effect]:
+    def closed(self, link: LinkId, now: float, silent: bool = False) -> list[Effect]:
         """A child is gone, or silent for so long that its connection was closed."""
         self._waiting.pop(link, None)
         self._locating.pop(link, None)
         for index, member in list(self._members.items()):
             if member.link == link:
                 del self._members[index]
-                self._missing_since[index, member.uid] = now
+                self._missing_since[index, member.uid] = now - GRACE_SECONDS if silent else now
         self._give_up_fetching(link)
         return self._recover(now) + self._keep() + self._maybe_leave(now)
 

@@ -19,7 +19,7 @@ from elf_worker.messages import Finish
 from elf_worker.roles import checkpoints, tracing
 from elf_worker.roles.chronicle import Chronicle
 from elf_worker.roles.environment import Environment
-from elf_worker.roles.shell import Shell
+from elf_worker.roles.shell import TICK_SECONDS, Shell
 from elf_worker.roles.window import BadQueryError, Query, Window
 from elf_worker.statistics.builtin import MAX_WATCHED
 
@@ -288,9 +288,20 @@ class NpdcShell(Shell):
 
     async def _publish_changes(self) -> None:
         while True:
-            with contextlib.suppress(boards.BoardError):
+            try:
                 await self._publish()
-            await asyncio.sleep(self._board.interval)
+            except boards.BoardError:
+                await asyncio.sleep(self._board.interval)
+                continue
+            again = self.now() + self._board.interval
+            await asyncio.sleep(TICK_SECONDS)
+            while self.now() < again and not self._has_lost_one():
+                await asyncio.sleep(TICK_SECONDS)
+
+    def _has_lost_one(self) -> bool:
+        """An MDC is unreachable and the board does not know: the operator can act at once."""
+        known = {entry["uid"] for entry in self._published.get("unreachable", ())}
+        return any(uid not in known for _, _, uid in self.pole.unreachable(self.now()))
 
     async def _say_last_word(self) -> None:
         """The outcome must be known before this process ends, or a successor would train again."""

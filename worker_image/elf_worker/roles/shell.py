@@ -26,8 +26,8 @@ class Machine(Protocol):
     def opened(self, link: LinkId, now: float) -> list[Effect]:
         """A link is there."""
 
-    def closed(self, link: LinkId, now: float) -> list[Effect]:
-        """A link is gone."""
+    def closed(self, link: LinkId, now: float, silent: bool = False) -> list[Effect]:
+        """A link is gone; `silent`: given up, because nothing came from its other end for too long."""
 
     def received(self, link: LinkId, message: Message, payload: Any, now: float) -> list[Effect]:
         """A message has come."""
@@ -145,7 +145,7 @@ class Shell:
         if link in self._names:
             name = self._names[link]
             self._forget(name, close=False)
-            self.perform(self._machine.closed(name, self.now()))
+            self.perform(self._machine.closed(name, self.now(), link.silent))
 
     async def _dial(self, dial: Dial) -> None:
         link = Link(self, self._silence)

@@ -75,6 +75,8 @@ class Link(asyncio.BufferedProtocol):
         self._spoke = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self.silent = False
+        """It was closed because nothing came from the peer for too long."""
 
     # -- owner's side -------------------------------------------------------------------------------------
 
@@ -229,13 +231,15 @@ class Link(asyncio.BufferedProtocol):
         now, step = loop.time(), self._silence / 5
         if now - due > 2 * step:
             self._heard = now  # it was us who slept: what the peer said meanwhile is still unread
-        if now - self._heard > self._silence:
+        if now - self._heard >= self._silence:
+            self.silent = True
             self._abort()
             return
         if now - self._spoke >= step and self._transport is not None:
             self._transport.write(frame.HEARTBEAT)
             self._spoke = now
-        self._timer = loop.call_later(step, self._pulse, now + step)
+        wait = min(step, self._heard + self._silence - now)
+        self._timer = loop.call_later(wait, self._pulse, now + wait)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

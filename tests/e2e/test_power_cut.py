@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pytest
 
 from e2e.cluster import Kubectl, wait
-from e2e.faults import ENDLESS, Breaker, Patient, replaced, show
+from e2e.faults import Breaker, Patient, replaced, show
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
-Make = Callable[..., dict[str, Any]]
 
 
 def test_a_node_without_power(
-    kubectl: Kubectl, sample: Make, breaker: Breaker, request: pytest.FixtureRequest
+    kubectl: Kubectl, admit: Callable[..., Patient], breaker: Breaker, request: pytest.FixtureRequest
 ) -> None:
     """The node of an MDC; the homes and the NPDC are on another one."""
     nodes = sorted(node["metadata"]["name"] for node in kubectl.get("nodes")["items"])
@@ -24,16 +22,10 @@ def test_a_node_without_power(
         pytest.skip("needs a cluster of two nodes or more")
     stays, goes = nodes[0], nodes[-1]
     here = {"spec": {"nodeSelector": {"kubernetes.io/hostname": stays}}}
-    job = {
-        **ENDLESS,
-        "homes": {"replicas": 12, "perPod": 3, "template": here},
-        "northPole": {"template": here},
-    }
-    assert kubectl.apply(sample("endless", **job)).returncode == 0
-    patient, took = Patient(kubectl, "endless"), []
-    patient.wait_until_well(300)
-    before = patient.homes()
+    homes, took = {"replicas": 12, "perPod": 3, "template": here}, []
     for _ in range(request.config.getoption("--power-cuts")):
+        patient = admit(homes=homes, northPole={"template": here})
+        before = patient.homes()
         [index, *_] = wait("an MDC runs on that node", partial(_moved, patient, goes), 300)
         incarnation, round_ = patient.serving()[index][0], patient.round()
         over = partial(replaced, patient, index, incarnation, round_)
@@ -41,8 +33,8 @@ def test_a_node_without_power(
         breaker("node-up", goes)
         kubectl("wait", "--for=condition=Ready", f"node/{goes}", "--timeout=120s")
         patient.wait_until_well(300)
+        assert patient.homes() == before, "no home was restarted"
     show("power cut of an MDC's node: a successor has served a round", took)
-    assert patient.homes() == before, "no home was restarted"
 
 
 def _moved(patient: Patient, node: str) -> list[int]:

@@ -14,10 +14,11 @@ BENCH_FLAGS ?= -n 5 --dist worksteal
 MINUTES ?= 60
 MARK := $(VENV)/.installed
 
-.PHONY: demo test e2e nightly bench images lint help clean
+.PHONY: demo test slow e2e nightly bench images lint help clean
 help:
 	@echo "make demo    train handwritten digits here, without a cluster; one data center dies on the way"
 	@echo "make test    the fast tests: unit, protocol simulation, contract, local runs"
+	@echo "make slow    what takes longer: stragglers among real processes, more seeds of the simulation"
 	@echo "make e2e     CONTEXT=NAME: on a cluster you trust; CLUSTER=kind: on a kind cluster made for it"
 	@echo "make nightly CONTEXT=NAME MINUTES=60: the operator crashes at every call, and under new faults"
 	@echo "make bench   timings, as ratios"
@@ -35,6 +36,10 @@ demo: $(MARK)
 
 test: $(MARK)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+slow: $(MARK)
+	$(BIN)/python -m pytest -m slow
+	ELF_SIM_SEEDS=10000 $(BIN)/python -m pytest -n $(JOBS) tests/unit/protocol/test_simulation.py
 
 lint: $(MARK)
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+pytestmark = pytest.mark.slow
 DEADLINE = 120.0
 STOPPED_SECONDS, RUNNING_SECONDS = 0.3, 0.005
 """A round needs more than one turn of an MDC, so it costs this one at least one stop."""

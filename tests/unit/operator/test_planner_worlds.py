@@ -249,4 +249,4 @@ class AnyWorld(RuleBasedStateMachine):
 
 
 TestAnyWorld = AnyWorld.TestCase
-TestAnyWorld.settings = settings(max_examples=200, stateful_step_count=50, deadline=None, derandomize=True)
+TestAnyWorld.settings = settings(max_examples=100, stateful_step_count=50, deadline=None, derandomize=True)

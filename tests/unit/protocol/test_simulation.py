@@ -1,8 +1,9 @@
 """Thousands of whole jobs in virtual time, each with its own faults, judged by the oracle.
 
 `ELF_SIM_SEEDS` says how many seeds to run (5,000 by default; `make slow` runs 10,000). A seed that fails
-prints its number, its scenario and the end of its trace; `ELF_SIM_SEED=123 python -m pytest tests/unit/protocol/test_simulation.py`
-runs that one alone, the same to the last event.
+prints its number, its scenario and the end of its trace;
+`ELF_SIM_SEED=123 python -m pytest tests/unit/protocol/test_simulation.py` runs that one alone, the same to
+the last event.
 """
 
 from __future__ import annotations

@@ -19,6 +19,23 @@ account, elsewhere the current context of the kubeconfig."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT."""
+    args = _parser().parse_args(argv)
+    logs.set_up(args.log_format, args.verbose)
+    namespaces = args.namespace or [n for n in os.environ.get("ELF_NAMESPACES", "").split(",") if n]
+    defaults = Defaults(worker_image=args.worker_image, pull_policy=args.pull_policy)
+    settings = handlers.Settings(defaults, namespaces, args.lease, args.listen)
+    asyncio.run(
+        kopf.operator(
+            registry=handlers.registry(settings),
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            standalone=True,
+        )
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="elf_operator", description=_HELP)
     parser.add_argument(
         "--namespace",
@@ -58,20 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="json: one object a line (default: $ELF_LOG_FORMAT, or %(default)s)",
     )
     parser.add_argument("--verbose", action="store_true", help="log more")
-    args = parser.parse_args(argv)
-    logs.set_up(args.log_format, args.verbose)
-    namespaces = args.namespace or [n for n in os.environ.get("ELF_NAMESPACES", "").split(",") if n]
-    defaults = Defaults(worker_image=args.worker_image, pull_policy=args.pull_policy)
-    settings = handlers.Settings(defaults, namespaces, args.lease, args.listen)
-    asyncio.run(
-        kopf.operator(
-            registry=handlers.registry(settings),
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-            standalone=True,
-        )
-    )
-    return 0
+    return parser
 
 
 def _address(text: str) -> tuple[str, int]:

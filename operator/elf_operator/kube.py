@@ -40,10 +40,8 @@ _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 _OVER = ("Succeeded", "Failed")
-ApiError = client.ApiException
-
-
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+ApiError = client.ApiException
 Requested = Callable[[str, str, int, float], None]
 """Is told of every request: verb, resource, HTTP status (0: no answer), seconds."""
 
@@ -186,7 +184,9 @@ class KubeCluster:
         if meta.get("resourceVersion") == "":  # it was not there, and must not have come since
             meta = {key: value for key, value in meta.items() if key != "resourceVersion"}
             body = {**manifest, "metadata": meta}
-            await self._create(path.rpartition("/")[0], body, {"fieldManager": names.FIELD_MANAGER})
+            query = {"fieldManager": names.FIELD_MANAGER}
+            if not await self._create(path.rpartition("/")[0], body, query):
+                raise ApiError(status=409, reason=f"{manifest['kind']} {meta['name']} has come meanwhile")
         else:
             if "resourceVersion" not in meta:
                 _refuse_stranger(manifest["kind"], await self._api.get(path), meta)
@@ -206,28 +206,25 @@ class KubeCluster:
                 await self._api.request("DELETE", path, {"preconditions": {"uid": found["metadata"]["uid"]}})
 
     async def create_pod(self, manifest: Manifest) -> None:
-        """A plain POST: a duplicate shows as 409, and is ours or a stranger's.
+        """See `Cluster.create_pod`."""
+        await self._create(f"api/v1/namespaces/{manifest['metadata']['namespace']}/pods", manifest)
 
-        A 409 without one is a lost race for something else, such as a quota: nothing was created.
+    async def _create(self, path: str, manifest: Manifest, query: Mapping[str, str] | None = None) -> bool:
+        """A plain POST; False: it is there already, of this job or an earlier one of its name.
+
+        Raises RefusedError also when the name is a stranger's. A 409 without anything of that name is a lost
+        race for something else, such as a quota: nothing was created.
         """
-        meta = manifest["metadata"]
-        path = f"api/v1/namespaces/{meta['namespace']}/pods"
-        try:
-            await self._create(path, manifest)
-        except ApiError as error:
-            if error.status != 409 or await self._api.get(f"{path}/{meta['name']}") is None:
-                raise
-
-    async def _create(self, path: str, manifest: Manifest, query: Mapping[str, str] | None = None) -> None:
-        """Raises RefusedError also for a conflict with something that has nothing to do with us."""
         meta = manifest["metadata"]
         try:
             with _refusing(manifest):
                 await self._api.request("POST", path, manifest, query)
+            return True
         except ApiError as error:
-            if error.status == 409:
-                _refuse_stranger(manifest["kind"], await self._api.get(f"{path}/{meta['name']}"), meta)
-            raise
+            if error.status != 409 or (found := await self._api.get(f"{path}/{meta['name']}")) is None:
+                raise
+        _refuse_stranger(manifest["kind"], found, meta)
+        return False
 
     async def delete_pod(self, namespace: str, delete: Delete) -> None:
         """With the UID as a precondition: a later pod of the same name is not touched."""

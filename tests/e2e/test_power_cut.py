@@ -19,7 +19,7 @@ def test_a_node_without_power(
     """The node of an MDC; the homes and the NPDC are on another one."""
     nodes = sorted(node["metadata"]["name"] for node in kubectl.get("nodes")["items"])
     if len(nodes) < 2:
-        pytest.skip("needs a cluster of two nodes or more")
+        pytest.skip("needs a cluster of two nodes or more, such as tests/e2e/kind.yaml makes")
     stays, goes = nodes[0], nodes[-1]
     here = {"spec": {"nodeSelector": {"kubernetes.io/hostname": stays}}}
     homes, took = {"replicas": 12, "perPod": 3, "template": here}, []

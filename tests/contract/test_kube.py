@@ -147,6 +147,12 @@ def job() -> Job:
     return made
 
 
+def keep(server: Server, job: Job) -> None:
+    """The server has this job."""
+    meta = {**body()["metadata"], "namespace": "town", "uid": job.uid, "generation": 1}
+    server.objects[f"{JOBS}/sleigh"] = {**body(), "metadata": meta}
+
+
 def owned(job: Job, **labels: str) -> dict[str, Any]:
     return {"ownerReferences": [{"uid": job.uid}], "labels": labels}
 
@@ -169,8 +175,7 @@ async def test_a_wiring_replaces_only_the_one_it_was_made_from(
 async def test_a_look_that_misses_our_own_wiring_is_stale(
     server: Server, cluster: kube.KubeCluster, job: Job
 ) -> None:
-    raw = {**body(), "metadata": {**body()["metadata"], "namespace": "town", "uid": job.uid, "generation": 1}}
-    server.objects[f"{JOBS}/sleigh"] = raw
+    keep(server, job)
     seen = await cluster.observe("town", "sleigh")
     assert seen is not None and seen.wiring is None and seen.wiring_resource == ""
     await cluster.apply(builders.wiring_map(job, Wiring(version=4), replaces=""))
@@ -297,8 +302,7 @@ async def test_only_this_very_pod_is_deleted(server: Server, cluster: kube.KubeC
 
 
 async def test_only_what_is_ours_is_removed(server: Server, cluster: kube.KubeCluster, job: Job) -> None:
-    raw = {**body(), "metadata": {**body()["metadata"], "namespace": "town", "uid": job.uid, "generation": 1}}
-    server.objects[f"{JOBS}/sleigh"] = raw
+    keep(server, job)
     seen = await cluster.observe("town", "sleigh")
     assert seen is not None
     server.put("api/v1/namespaces/town/services/sleigh-npdc", {"metadata": {"name": "sleigh-npdc"}})
@@ -315,8 +319,7 @@ async def test_the_same_event_is_counted_and_too_many_are_dropped(
 ) -> None:
     dropped: list[int] = []
     cluster = kube.KubeCluster(api, Pulse(lambda: 0.0), Nodes(lambda: 0.0), lambda: dropped.append(1))
-    raw = {**body(), "metadata": {**body()["metadata"], "namespace": "town", "uid": job.uid, "generation": 1}}
-    server.objects[f"{JOBS}/sleigh"] = raw
+    keep(server, job)
     seen = await cluster.observe("town", "sleigh")
     assert seen is not None
     for _ in range(3):

@@ -372,6 +372,13 @@ def test_a_replacement_that_the_npdc_hears_need_not_wait_for_its_probe(incarnati
     assert decided.status["miniDataCenters"]["ready"] == (2 if homes else 1)
 
 
+@pytest.mark.parametrize("version", ["", "7", None])
+def test_a_wiring_goes_only_onto_the_one_it_was_made_from(version: str | None) -> None:
+    decided = decide(replace(observation(), wiring_resource=version))
+    (found,) = [m for m in decided.apply if m["kind"] == "ConfigMap"]
+    assert found["metadata"].get("resourceVersion") == version
+
+
 def test_what_an_earlier_job_left_is_waited_for() -> None:
     decided = decide(replace(observation(), taken=frozenset({"sleigh-npdc-0", "sleigh-home-1", "other"})))
     created = {c.manifest["metadata"]["name"] for c in decided.create}

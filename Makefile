@@ -18,7 +18,7 @@ MARK := $(VENV)/.installed
 help:
 	@echo "make demo    train handwritten digits here, without a cluster; one data center dies on the way"
 	@echo "make test    the fast tests: unit, protocol simulation, contract, local runs"
-	@echo "make slow    what takes longer: stragglers among real processes, more seeds of the simulation"
+	@echo "make slow    what takes longer: stragglers, drills and scaling among real processes, more seeds"
 	@echo "make e2e     CONTEXT=NAME: on a cluster you trust; CLUSTER=kind: on a kind cluster made for it"
 	@echo "make nightly CONTEXT=NAME MINUTES=60: the operator crashes at every call, and under new faults"
 	@echo "make bench   timings, as ratios"
@@ -35,7 +35,7 @@ demo: $(MARK)
 	$(BIN)/elf run manifests/samples/digits.yaml --kill mdc/1@round:20
 
 test: $(MARK)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 slow: $(MARK)
 	$(BIN)/python -m pytest -m slow

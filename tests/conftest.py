@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import settings
+
+# Tests run side by side, on small tensors: threads of PyTorch would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples each time, wherever it runs: a red build is red for everyone.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)

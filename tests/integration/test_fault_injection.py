@@ -13,6 +13,7 @@ import yaml
 
 from elf_worker.contract import injected
 
+pytestmark = pytest.mark.slow
 HOMES, ROUNDS, SEED = 6, 12, 3
 
 

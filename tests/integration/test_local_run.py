@@ -260,6 +260,7 @@ def trained_by_hand(body: dict[str, Any], population: list[dict[str, int]]) -> s
     return trainer.digest()
 
 
+@pytest.mark.slow
 def test_a_scaled_run_ends_with_what_the_reported_schedule_leads_to(undisturbed, start):
     flags = ["--scale", "homes=10@round:5,mdcs=3@round:15", "--scale", "homes=5@round:75"]
     done = complete(start, *flags, "--kill", "mdc/0@round:25,npdc@round:60,home/7@round:40")

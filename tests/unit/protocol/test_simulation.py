@@ -1,6 +1,6 @@
 """Thousands of whole jobs in virtual time, each with its own faults, judged by the oracle.
 
-`ELF_SIM_SEEDS` says how many seeds to run (5,000 by default; `make slow` runs 10,000). A seed that fails
+`ELF_SIM_SEEDS` says how many seeds to run (3,000 by default; `make slow` runs 10,000). A seed that fails
 prints its number, its scenario and the end of its trace;
 `ELF_SIM_SEED=123 python -m pytest tests/unit/protocol/test_simulation.py` runs that one alone, the same to
 the last event.
@@ -20,7 +20,7 @@ from simulation.scenario import FAULTS, Scenario, draw
 from simulation.world import World
 
 CHUNKS = 40
-SEEDS = int(os.environ.get("ELF_SIM_SEEDS", "5000"))
+SEEDS = int(os.environ.get("ELF_SIM_SEEDS", "3000"))
 ONLY = os.environ.get("ELF_SIM_SEED")
 
 

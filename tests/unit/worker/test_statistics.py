@@ -179,7 +179,7 @@ def no_shrinking() -> Iterator[None]:
 @pytest.mark.parametrize(("kind", "sentence"), BROKEN, ids=lambda value: getattr(value, "name", None))
 def test_a_broken_law_is_named(kind: type[Statistic], sentence: str) -> None:
     with pytest.raises(laws.LawError, match=f"^{sentence}"):
-        laws.check(kind(), examples=400)
+        laws.check(kind(), examples=150)
 
 
 def test_a_lawful_one_passes() -> None:

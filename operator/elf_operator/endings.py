@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from elf_operator import names, spec, status
 from elf_operator.builders import Manifest
+from elf_operator.lifetimes import OVERDUE
 from elf_operator.observation import Observation, parse_time
 from elf_operator.plans import Delete, Event, Plan
 from elf_operator.slots import desired, replaced_counts, rewired, vacate
@@ -80,7 +81,8 @@ def wind_up(seen: Observation, now: float, end: Condition) -> Plan:
     ended_at = parse_time(seen.status.get("completionTime")) or now
     stillborn = state == "Failed" and not seen.training.get("round")
     late = now >= ended_at + GOODBYE_SECONDS
-    doomed = [p for p in seen.pods if not p.deleting and (stillborn or (late and not p.over))]
+    at_once = stillborn or end.reason == OVERDUE
+    doomed = [p for p in seen.pods if not p.deleting and (at_once or late) and (stillborn or not p.over)]
     delete = tuple(Delete(p.name, p.uid, f"the job is {state}: {end.reason}") for p in doomed)
     waits = any(not p.over for p in seen.pods)
     # The wiring of a job whose recipe was changed says what it was: without it the change would pass.

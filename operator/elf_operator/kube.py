@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from kubernetes.aio import client, config
 
-from elf_operator import names
+from elf_operator import lifetimes, names
 from elf_operator.announcements import Announcements, Written
 from elf_operator.builders import Manifest
 from elf_operator.expectations import Expectations
@@ -199,6 +199,11 @@ class KubeCluster:
 
     async def remove(self, seen: Observation, kind: str, name: str) -> None:
         """See `Cluster.remove`."""
+        if kind == lifetimes.JOB:
+            with _unless_missing():
+                path = _job_path(seen.job.namespace, name)
+                await self._api.request("DELETE", path, {"preconditions": {"uid": seen.job.uid}})
+            return
         path = _path(kind, seen.job.namespace, name)
         found = await self._api.get(path)
         if found is not None and _owned(found, seen.job.uid):
@@ -206,8 +211,9 @@ class KubeCluster:
                 await self._api.request("DELETE", path, {"preconditions": {"uid": found["metadata"]["uid"]}})
 
     async def create_pod(self, manifest: Manifest) -> None:
-        """See `Cluster.create_pod`."""
-        await self._create(f"api/v1/namespaces/{manifest['metadata']['namespace']}/pods", manifest)
+        """See `Cluster.create_pod`. A field that no pod has (a template's, misspelt) is refused."""
+        path = f"api/v1/namespaces/{manifest['metadata']['namespace']}/pods"
+        await self._create(path, manifest, {"fieldValidation": "Strict"})
 
     async def _create(self, path: str, manifest: Manifest, query: Mapping[str, str] | None = None) -> bool:
         """A plain POST; False: it is there already, of this job or an earlier one of its name.

@@ -7,6 +7,7 @@ in the status (histories).
 
 from __future__ import annotations
 
+from elf_operator import lifetimes
 from elf_operator.builders import Defaults
 from elf_operator.endings import ended, hold, problems, suspend, under_way, wind_up
 from elf_operator.observation import Observation
@@ -18,12 +19,15 @@ from elf_operator.status import Condition
 def plan(seen: Observation, now: float, defaults: Defaults) -> Plan:
     """What to do about this job at `now` (seconds since the epoch)."""
     if (end := ended(seen)) is not None:
-        return wind_up(seen, now, end)
+        return lifetimes.kept(wind_up(seen, now, end), seen, now)
     if found := problems(seen):
         if under_way(seen):
             return hold(seen, now, "; ".join(found))
         return wind_up(seen, now, Condition("Failed", True, "InvalidSpec", "; ".join(found)))
-    assert seen.job.spec is not None
-    if seen.job.spec.suspend:
-        return suspend(seen, seen.job.spec, now)
-    return Running(seen, seen.job.spec, now, defaults).plan()
+    wanted = seen.job.spec
+    assert wanted is not None
+    if wanted.suspend:
+        return suspend(seen, wanted, now)
+    if (end := lifetimes.overdue(seen, wanted, now)) is not None:
+        return lifetimes.kept(wind_up(seen, now, end), seen, now)
+    return lifetimes.in_time(Running(seen, wanted, now, defaults).plan(), seen, wanted, now)

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from elf_operator import names, schema
-from elf_worker.contract import groups
+from elf_operator import names, schema, templates
+from elf_worker.contract import Role, groups
 
 _SERVICE_NAME = re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
 RECIPE = (
@@ -36,6 +36,9 @@ class Spec:
     """A valid, defaulted spec. Field names follow the resource's."""
 
     suspend: bool
+    active_deadline_seconds: int | None
+    ttl_seconds: int | None
+    """Seconds that the job is kept once it has ended; None: until somebody deletes it."""
     image: str | None
     entrypoint: str
     task_args: Mapping[str, Any]
@@ -205,6 +208,8 @@ def _rule_errors(spec: Mapping[str, Any]) -> list[str]:
     if (factor := spec["failurePolicy"].get("stragglerFactor")) and not 1 < float(factor) < math.inf:
         found.append(f"spec.failurePolicy.stragglerFactor: is {factor}, a number above 1 is expected")
     found += _aggregation_errors(spec["aggregation"], homes, mdcs)
+    for part, role in (("homes", Role.HOME), ("miniDataCenters", Role.MDC), ("northPole", Role.NPDC)):
+        found += templates.errors(f"spec.{part}.template", spec[part]["template"], role)
     return found or _capacity_errors(spec)
 
 
@@ -256,6 +261,8 @@ def _typed(spec: Mapping[str, Any]) -> Spec:
     homes = spec["homes"]["replicas"]
     return Spec(
         suspend=spec["suspend"],
+        active_deadline_seconds=spec.get("activeDeadlineSeconds"),
+        ttl_seconds=spec.get("ttlSecondsAfterFinished"),
         image=spec.get("image"),
         entrypoint=spec["task"]["entrypoint"],
         task_args=spec["task"]["args"],

@@ -91,7 +91,8 @@ def build(
         "assignments": list(assignments),
         "lastReplacements": [_replacement(r) for r in replacements[-HISTORY:]],
     }
-    if state not in ("Suspended", "Failed") or old.get("startTime"):
+    # A suspended job has not started; resumed, it starts anew. So it is with batch/v1 Jobs.
+    if state != "Suspended" and (state != "Failed" or old.get("startTime")):
         out["startTime"] = old.get("startTime") or rfc3339(now)
     if state in ("Complete", "Failed"):
         out["completionTime"] = old.get("completionTime") or rfc3339(now)

@@ -314,6 +314,22 @@ async def test_only_what_is_ours_is_removed(server: Server, cluster: kube.KubeCl
     assert MAP not in server.objects
 
 
+async def test_only_this_very_job_is_removed(server: Server, cluster: kube.KubeCluster, job: Job) -> None:
+    keep(server, job)
+    seen = await cluster.observe("town", "sleigh")
+    assert seen is not None
+    (path,) = [path for path in server.objects if path.endswith("/elftrainingjobs/sleigh")]
+    later = {**server.objects[path]["metadata"], "uid": "later"}
+    server.put(path, {**server.objects[path], "metadata": later})
+    with pytest.raises(kube.ApiError):
+        await cluster.remove(seen, "ElfTrainingJob", "sleigh")
+    assert path in server.objects, "another job of its name"
+    keep(server, job)
+    await cluster.remove(seen, "ElfTrainingJob", "sleigh")
+    assert path not in server.objects
+    await cluster.remove(seen, "ElfTrainingJob", "sleigh")
+
+
 async def test_the_same_event_is_counted_and_too_many_are_dropped(
     server: Server, api: kube.KubeApi, job: Job
 ) -> None:

@@ -1,0 +1,120 @@
+"""Pod templates: what the operator decides is refused by name; the rest is the user's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from builders import DEFAULTS, actions, decide, job, observation, valid
+from elf_operator import builders, names, templates
+from elf_worker.contract import Role
+
+ROLES = list(Role)
+PARTS = {Role.HOME: "homes", Role.MDC: "miniDataCenters", Role.NPDC: "northPole"}
+
+
+def own(**fields: Any) -> dict[str, Any]:
+    """A template that says this of the container that runs the role."""
+    return {"spec": {"containers": [{"name": "elf", **fields}]}}
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "a typo": ({"specs": {}}, "specs: no such field"),
+    "kind": ({"kind": "Deployment"}, "kind: no such field"),
+    "no object": ({"spec": 5}, "spec: is 5, an object is expected"),
+    "no metadata": ({"metadata": "a"}, "metadata: is 'a', an object is expected"),
+    "name": ({"metadata": {"name": "mine"}}, "metadata.name: the operator decides it"),
+    "no name": ({"metadata": {"name": None}}, "metadata.name: the operator decides it"),
+    "owners": ({"metadata": {"ownerReferences": []}}, "metadata.ownerReferences: the operator decides it"),
+    "labels": ({"metadata": {"labels": ["a"]}}, "metadata.labels: is ['a'], an object is expected"),
+    "a label": (
+        {"metadata": {"labels": {"a": 1}}},
+        'metadata.labels.a: is 1, a string is expected, such as "1"',
+    ),
+    "our label": (
+        {"metadata": {"labels": {names.LABEL_ROLE: "reindeer"}}},
+        "metadata.labels.northpole.dev/role: the operator finds its pods by it",
+    ),
+    "a standard label": (
+        {"metadata": {"labels": {"app.kubernetes.io/instance": "mine"}}},
+        "metadata.labels.app.kubernetes.io/instance: the operator finds",
+    ),
+    "restarts": (
+        {"spec": {"restartPolicy": "Always"}},
+        "spec.restartPolicy: the operator decides it: a home",
+    ),
+    "no restarts": ({"spec": {"restartPolicy": None}}, "spec.restartPolicy: the operator decides it"),
+    "a token": (
+        {"spec": {"automountServiceAccountToken": True}},
+        "spec.automountServiceAccountToken: the operator",
+    ),
+    "containers": ({"spec": {"containers": {}}}, "spec.containers: is {}, a list is expected"),
+    "nameless": (
+        {"spec": {"containers": [{"image": "a"}]}},
+        "spec.containers[0].name: is required; 'elf' is",
+    ),
+    "volume": ({"spec": {"volumes": [{"emptyDir": {}}]}}, "spec.volumes[0].name: is required"),
+    "command": (
+        own(command=["sh"]),
+        "spec.containers[0].command: the operator decides it: it starts this role",
+    ),
+    "probe": (own(readinessProbe={}), "spec.containers[0].readinessProbe: the operator decides it"),
+    "environment": (
+        own(env=[{"name": "A"}, {"name": "ELF_INDEX"}]),
+        "spec.containers[0].env[1].name: the operator",
+    ),
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(("template", "sentence"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_the_operator_decides_is_refused_by_name(
+    role: Role, template: dict[str, Any], sentence: str
+) -> None:
+    [error] = job(**{PARTS[role]: {"template": template}}).errors
+    assert error.startswith(f"spec.{PARTS[role]}.template.{sentence}")
+
+
+ALLOWED: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "nulls": {"metadata": None, "spec": None},
+    "null lists": {"metadata": {"labels": None}, "spec": {"containers": None}},
+    "labels": {"metadata": {"labels": {"team": "elves"}, "annotations": {"northpole.dev/note": "mine"}}},
+    "scheduling": {"spec": {"nodeSelector": {"a": "b"}, "tolerations": [], "priorityClassName": "low"}},
+    "pull secrets": {"spec": {"imagePullSecrets": [{"name": "registry"}]}},
+    "a GPU": own(resources={"limits": {"nvidia.com/gpu": 1}}),
+    "environment": own(env=[{"name": "ELF_LIKE", "value": "1"}], envFrom=[], image="mine"),
+    "a sidecar": {"spec": {"containers": [{"name": "proxy", "command": ["p"], "ports": []}]}},
+    "an init container": {"spec": {"initContainers": [{"name": "elf-data", "command": ["fetch"]}]}},
+    "a volume": {"spec": {"volumes": [{"name": "data", "emptyDir": {}}]}},
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("template", ALLOWED.values(), ids=ALLOWED.keys())
+def test_the_rest_is_the_users(role: Role, template: dict[str, Any]) -> None:
+    made = job(**{PARTS[role]: {"template": template}})
+    assert made.errors == ()
+    assert actions(decide(observation(made)))
+
+
+def test_only_the_npdcs_account_is_the_operators() -> None:
+    mine = {"spec": {"serviceAccountName": "mine"}}
+    assert templates.errors("t", mine, Role.HOME) == []
+    [error] = templates.errors("t", mine, Role.NPDC)
+    assert error.startswith("t.spec.serviceAccountName: the operator decides it")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_all_that_the_operator_sets_in_a_container_is_refused_or_merged(role: Role) -> None:
+    """A field that builders begins to set has to be thought of here."""
+    made = job(northPole={"checkpoint": {"volumeClaim": "claim"}})
+    [container] = builders.pod(made, valid(made), DEFAULTS, role, 0, 0)["spec"]["containers"]
+    merged = {"name", "image", "imagePullPolicy", "env", "resources", "securityContext", "volumeMounts"}
+    for field in container.keys() - merged - {"terminationMessagePolicy"}:
+        [error] = templates.errors("t", own(**{field: container[field]}), role)
+        assert error.startswith(f"t.spec.containers[0].{field}: the operator decides it")
+    for entry in container["env"]:
+        [error] = templates.errors("t", own(env=[entry]), role)
+        assert entry["name"] in error

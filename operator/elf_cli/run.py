@@ -133,6 +133,7 @@ def _conclude(console: Console, directory: pathlib.Path, outcome: Outcome) -> No
         *_population(training),
         metrics,
         f"model {training['modelDigest']} ({exact})",
+        *([f"model and report: {output['url']}"] if (output := training.get("output")) else []),
         f"logs: {directory}/logs",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

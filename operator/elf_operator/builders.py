@@ -195,9 +195,15 @@ def pod(job: Job, spec: Spec, defaults: Defaults, role: Role, index: int, incarn
         manifest["metadata"]["labels"][names.LABEL_QUEUE] = queue
     if role is Role.NPDC:
         manifest["spec"]["serviceAccountName"] = names.npdc(job.name)
-        if spec.volume_claim:
-            claim = {"claimName": spec.volume_claim}
-            manifest["spec"]["volumes"] = [_TMP, {"name": "checkpoint", "persistentVolumeClaim": claim}]
+        claims = {"checkpoint": spec.volume_claim, "output": spec.output_claim}
+        manifest["spec"]["volumes"] = [
+            _TMP,
+            *(
+                {"name": name, "persistentVolumeClaim": {"claimName": claim}}
+                for name, claim in claims.items()
+                if claim
+            ),
+        ]
     return _with_template(manifest, template)
 
 
@@ -250,6 +256,10 @@ def _container(
         if spec.volume_claim:
             env.append({"name": contract.ENV_CHECKPOINT, "value": contract.CHECKPOINT_DIR})
             mounts.append({"name": "checkpoint", "mountPath": contract.CHECKPOINT_DIR})
+        if spec.output_url:
+            env.append({"name": contract.ENV_OUTPUT, "value": spec.output_url})
+        if spec.output_claim:
+            mounts.append({"name": "output", "mountPath": contract.OUTPUT_DIR})
     else:
         if role is Role.HOME:
             homes = format_ids(spec.share(index, spec.homes))
@@ -271,6 +281,8 @@ def _container(
         },
         "volumeMounts": mounts,
     }
+    if role is Role.NPDC and spec.output_secret:
+        container["envFrom"] = [{"secretRef": {"name": spec.output_secret}}]
     if role is not Role.HOME:
         container["ports"] = [{"name": "elf", "containerPort": contract.WIRE_PORT}]
         container["readinessProbe"] = {

@@ -319,8 +319,13 @@ class Running:
         reason = problem.reason if problem else ("AllServing" if ready else "Starting")
         said = [*([problem.message] if problem else []), *([self.waiting] if self.waiting else []), *missing]
         message = "; ".join(said) or "every pod serves"
-        degraded = bool(missing or problem or self.waiting) and started
-        if degraded and problem is None:
+        unwritten = undelivered(self.seen.training) if started else ""
+        if unwritten and not said:
+            reason, message = "OutputNotWritten", f"spec.output cannot be written: {unwritten}"
+            if (status.holds(self.seen.status, "Degraded") or {}).get("reason") != reason:
+                self.events.append(Event("Warning", reason, message))
+        degraded = bool(missing or problem or self.waiting or unwritten) and started
+        if degraded and problem is None and said:
             growing = counts.npdc_ready and counts.mdcs_ready == counts.mdcs_desired
             replacing = "Scaling" if growing and wiring.homes < self.spec.homes else "Replacing"
             reason = "OverCapacity" if self.waiting else replacing
@@ -346,6 +351,7 @@ class Running:
             yield "the NPDC does not serve yet"
         if counts.mdcs_ready < counts.mdcs_desired:
             yield f"{counts.mdcs_ready} of {counts.mdcs_desired} MDCs serve"
+        yield from self._waiting_slots(wiring)
         desired, ready = counts.homes_desired, counts.homes_ready
         if wiring.homes < desired:
             late = f"{desired - ready} of {desired} homes are not ready"
@@ -358,6 +364,14 @@ class Running:
                 yield f"rounds wait for homes {who}: the quorum is {wiring.quorum} of {wiring.homes}"
             else:
                 yield f"rounds do not wait for homes {who}"
+
+    def _waiting_slots(self, wiring: Wiring) -> Iterator[str]:
+        """Slots whose last pods did not live long, and when they are filled again."""
+        slots = {"the NPDC": wiring.npdc, **{f"MDC {i}": s for i, s in sorted(wiring.mdcs.items())}}
+        late = [(who, s) for who, s in slots.items() if not s.uid and s.not_before > self.now]
+        for who, slot in late[:NAMED]:
+            when = status.rfc3339(slot.not_before)
+            yield f"{who} has failed {slot.failures} times in a row and is started again at {when}"
 
     def _again(self, npdc: Place, mdcs: list[Place], homes: Homes) -> float | None:
         """When time alone will change the plan.
@@ -388,7 +402,12 @@ def acted_on(training: Mapping[str, Any]) -> tuple[Any, ...]:
     silent = tuple(str(entry.get("uid")) for entry in training.get("unreachable") or ())
     slow = tuple(str(entry.get("uid")) for entry in training.get("stragglers") or ())
     said = (training.get("phase"), training.get("incarnation"), training.get("homes"))
-    return (*said, silent, slow, connected(training))
+    return (*said, silent, slow, connected(training), undelivered(training))
+
+
+def undelivered(training: Mapping[str, Any]) -> str:
+    """Why the NPDC cannot write where the model shall go, if it cannot."""
+    return str((training.get("output") or {}).get("problem") or "")
 
 
 def connected(training: Mapping[str, Any]) -> frozenset[tuple[int, int]]:

@@ -114,4 +114,7 @@ _EXAMPLES = {
     "spec.target.atLeast": 'a decimal number as a string is expected, such as "0.95"',
     "spec.optimizer.name": "the name of a class of torch.optim is expected, such as Adam",
     "spec.northPole.checkpoint.volumeClaim": "the name of a PersistentVolumeClaim is expected",
+    "spec.output.volumeClaim": "the name of a PersistentVolumeClaim is expected",
+    "spec.output.secret": "the name of a Secret is expected",
+    "spec.output.url": "the URL of a folder is expected, such as s3://bucket/folder",
 }

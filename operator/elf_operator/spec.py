@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from elf_operator import names, schema, templates
-from elf_worker.contract import Role, groups
+from elf_worker.contract import OUTPUT_DIR, Role, groups
 
 _SERVICE_NAME = re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
 RECIPE = (
@@ -40,6 +40,12 @@ class Spec:
     ttl_seconds: int | None
     """Seconds that the job is kept once it has ended; None: until somebody deletes it."""
     image: str | None
+    output_url: str | None
+    """Folder for the model and the report."""
+    output_secret: str | None
+    """Secret whose keys become environment variables of the NPDC."""
+    output_claim: str | None
+    """Volume claim that the folder is on."""
     entrypoint: str
     task_args: Mapping[str, Any]
     seed: int
@@ -208,9 +214,33 @@ def _rule_errors(spec: Mapping[str, Any]) -> list[str]:
     if (factor := spec["failurePolicy"].get("stragglerFactor")) and not 1 < float(factor) < math.inf:
         found.append(f"spec.failurePolicy.stragglerFactor: is {factor}, a number above 1 is expected")
     found += _aggregation_errors(spec["aggregation"], homes, mdcs)
+    found += _output_errors(spec.get("output"))
     for part, role in (("homes", Role.HOME), ("miniDataCenters", Role.MDC), ("northPole", Role.NPDC)):
         found += templates.errors(f"spec.{part}.template", spec[part]["template"], role)
     return found or _capacity_errors(spec)
+
+
+def _output_errors(output: Mapping[str, Any] | None) -> list[str]:
+    """One place, and what belongs to it."""
+    if output is None:
+        return []
+    found = []
+    if ("url" in output) == ("volumeClaim" in output):
+        found.append("spec.output: either url or volumeClaim is expected")
+    if "secret" in output and "url" not in output:
+        found.append("spec.output.secret: is for spec.output.url; a volume claim needs none")
+    if "path" in output and "volumeClaim" not in output:
+        found.append("spec.output.path: is for spec.output.volumeClaim; a url has a path of its own")
+    if ".." in str(output.get("path", "")).split("/"):
+        found.append("spec.output.path: leads out of the volume; a path without `..` is expected")
+    return found
+
+
+def _output_url(output: Mapping[str, Any]) -> str | None:
+    if "volumeClaim" in output:
+        folder = str(output.get("path", "")).strip("/")
+        return f"file://{OUTPUT_DIR}/{folder}".rstrip("/")
+    return output.get("url")
 
 
 def _capacity_errors(spec: Mapping[str, Any]) -> list[str]:
@@ -264,6 +294,9 @@ def _typed(spec: Mapping[str, Any]) -> Spec:
         active_deadline_seconds=spec.get("activeDeadlineSeconds"),
         ttl_seconds=spec.get("ttlSecondsAfterFinished"),
         image=spec.get("image"),
+        output_url=_output_url(spec.get("output") or {}),
+        output_secret=(spec.get("output") or {}).get("secret"),
+        output_claim=(spec.get("output") or {}).get("volumeClaim"),
         entrypoint=spec["task"]["entrypoint"],
         task_args=spec["task"]["args"],
         seed=spec["seed"],

@@ -39,6 +39,7 @@ _ENVIRONMENT = (
     contract.ENV_NPDC,
     contract.ENV_BOARD,
     contract.ENV_CHECKPOINT,
+    contract.ENV_OUTPUT,
 )
 
 

@@ -164,8 +164,10 @@ class LocalCluster:
             env[contract.ENV_HISTORY] = str(self._directory)
             if self._model_out:
                 env[contract.ENV_MODEL_OUT] = self._model_out
-        if contract.ENV_CHECKPOINT in env:
-            claims = (v.get("persistentVolumeClaim") for v in manifest["spec"]["volumes"])
-            claim = next(c["claimName"] for c in claims if c)
-            env[contract.ENV_CHECKPOINT] = str(self._directory / "volumes" / claim)
+        for volume in manifest["spec"]["volumes"]:
+            if claim := volume.get("persistentVolumeClaim"):
+                place = str(self._directory / "volumes" / claim["claimName"])
+                for mount in container["volumeMounts"]:
+                    if mount["name"] == volume["name"]:
+                        env = {k: v.replace(mount["mountPath"], place) for k, v in env.items()}
         return env

@@ -32,6 +32,7 @@ class Environment:
     history: str
     homes: frozenset[int] = frozenset()
     """Those that a pod of homes holds."""
+    output: str = ""
 
 
 def read(environ: Mapping[str, str]) -> Environment:
@@ -49,6 +50,7 @@ def read(environ: Mapping[str, str]) -> Environment:
             board=environ.get(contract.ENV_BOARD, ""),
             checkpoint=environ.get(contract.ENV_CHECKPOINT, ""),
             model_out=environ.get(contract.ENV_MODEL_OUT, ""),
+            output=environ.get(contract.ENV_OUTPUT, ""),
             history=environ.get(contract.ENV_HISTORY) or environ.get(contract.ENV_CHECKPOINT, ""),
             homes=_homes(environ, job, index),
         )

@@ -16,7 +16,7 @@ from elf_worker.aggregation.effects import Effect, Initialise, Restore, Step, St
 from elf_worker.aggregation.northpole import NorthPole, RoundLog, Rules, Snapshot
 from elf_worker.contract import FIGURES_PORT, JobConfig, Phase, format_ids
 from elf_worker.messages import Finish
-from elf_worker.roles import checkpoints, tracing
+from elf_worker.roles import checkpoints, delivery, tracing
 from elf_worker.roles.chronicle import Chronicle
 from elf_worker.roles.environment import Environment
 from elf_worker.roles.shell import TICK_SECONDS, Shell
@@ -71,6 +71,9 @@ class NpdcShell(Shell):
         self._tracer = tracing.open_tracer("npdc", config.job)
         self._span: tracing.Span | None = None
         self._digest = ""
+        self._trial: asyncio.Task[None] | None = None
+        self._undelivered = ""
+        """Why the folder for the model cannot be written, as last seen."""
         self._published: dict[str, Any] = {}
 
     async def train(self) -> Stop:
@@ -105,6 +108,8 @@ class NpdcShell(Shell):
             self._fail("InvalidSpec", str(error))
             return
         _log.info("model is built: %s", self._config.entrypoint)
+        if self._env.output:
+            self._trial = self.spawn(self._try_output())
 
     def _make_trainer(self) -> Trainer:
         from elf_worker.roles.trainer import Trainer  # torch takes seconds to import
@@ -204,8 +209,44 @@ class NpdcShell(Shell):
         await self._in_thread(trainer.save_checkpoint, snapshot)
         if self._env.model_out:
             await self._in_thread(trainer.save_model, self._env.model_out)
+        if self._env.output:
+            await self._deliver(await self._in_thread(trainer.model), snapshot, over)
         _log.info("complete: %s; model %s", over, self._digest)
         return Finish(Phase.COMPLETE, over)
+
+    async def _try_output(self) -> None:
+        """Say at the start what would keep the model from where it shall go at the end."""
+        await self._write_output({delivery.REPORT_FILE: self._report(self.progress())})
+
+    async def _deliver(self, model: bytes, snapshot: Snapshot, over: str) -> None:
+        """The model, then the report, until they are there: only then the job is complete."""
+        if self._trial is not None:
+            await self._trial  # it must not come after
+        said = {"phase": Phase.COMPLETE, "round": snapshot.stamp.round, "message": over}
+        for wait in delivery.waits():
+            contents = {
+                delivery.MODEL_FILE: model,
+                delivery.REPORT_FILE: self._report(self.progress() | said),
+            }
+            if await self._write_output(contents):
+                _log.info("model and report are in %s", self._env.output)
+                return
+            self._undelivered += "; training is done, and the model is kept here until it can be written"
+            await asyncio.sleep(wait)
+
+    async def _write_output(self, contents: Mapping[str, bytes]) -> bool:
+        try:
+            await asyncio.to_thread(delivery.write, self._env.output, contents)
+        except delivery.DeliveryError as error:
+            _log.warning("the output cannot be written: %s", error)
+            self._undelivered = str(error)
+        else:
+            self._undelivered = ""
+        return not self._undelivered
+
+    def _report(self, progress: Mapping[str, Any]) -> bytes:
+        plain = {key: value for key, value in progress.items() if key not in ("heartbeat", "output")}
+        return delivery.report(self._config.job, self._config.uid, plain, self.chronicle.report())
 
     async def _guarded(self, work: Any, *args: Any) -> Any:
         """The result of work in the model's thread, or None when it failed for good."""
@@ -368,6 +409,8 @@ class NpdcShell(Shell):
             out["roundsPerSecond"] = f"{rate:.2f}"
         if self._digest:
             out["modelDigest"] = self._digest
+        if self._env.output:
+            out["output"] = {"url": self._env.output, "problem": self._undelivered}
         return out | self._ending()
 
     def _ending(self) -> dict[str, Any]:

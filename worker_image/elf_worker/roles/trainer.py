@@ -158,10 +158,15 @@ class Trainer:
         """SHA-256 of the present weights; see `vectors.digest`."""
         return vectors.digest(self._model)
 
-    def save_model(self, path: str) -> None:
+    def model(self) -> bytes:
         """The weights as safetensors."""
-        state = {name: p.detach().contiguous() for name, p in self._model.named_parameters()}
-        files.write_atomically(pathlib.Path(path), safetensors.torch.save(state))
+        return safetensors.torch.save(
+            {name: p.detach().contiguous() for name, p in self._model.named_parameters()}
+        )
+
+    def save_model(self, path: str) -> None:
+        """`model` in a file."""
+        files.write_atomically(pathlib.Path(path), self.model())
 
     # -- states as bytes ----------------------------------------------------------------------------------
 

@@ -81,6 +81,10 @@ class Observation:
         return tuple(pod for pod in self.pods if pod.role is role)
 
 
+_NO_NODE = ("Unschedulable", "SchedulingGated")
+"""Why a pod has no node: none fits, or something such as Kueue has not let it in yet."""
+
+
 def parse_pod(body: Mapping[str, Any]) -> Pod | None:
     """From the API's JSON; None for a pod that lacks our labels."""
     meta, status = body["metadata"], body.get("status") or {}
@@ -116,7 +120,7 @@ def parse_pod(body: Mapping[str, Any]) -> Pod | None:
         exit_reason=ended.get("reason", ""),
         exit_message=(ended.get("message") or "").strip(),
         restarts=container.get("restartCount", 0),
-        unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else "",
+        unschedulable=scheduled.get("message", "") if scheduled.get("reason") in _NO_NODE else "",
         homes=labels.get(names.LABEL_HOMES, ""),
     )
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from builders import DEFAULTS, NOW, settled, with_pod
+from builders import DEFAULTS, NOW, condition, settled, with_pod
 from elf_operator.observation import Observation
 from elf_operator.planner import plan
 from elf_operator.plans import Plan
@@ -60,7 +60,11 @@ def test_a_slot_that_waits_is_filled_when_its_time_has_come() -> None:
     seen = after_failures(4)
     waiting = replace(seen, pods=tuple(p for p in seen.pods if p.name != MDC), wiring=wired(decide(seen)))
     assert created(decide(waiting, NOW + 7.9)) == []
-    assert decide(waiting, NOW + 7.9).status["state"] == "Degraded"
+    degraded = condition(decide(waiting, NOW + 7.9).status, "Degraded")
+    assert degraded["status"] == "True"
+    again = "MDC 1 has failed 5 times in a row and is started again at 2023-11-14T22:13:28Z"
+    assert again in degraded["message"], "people want to know what is waited for"
+    assert degraded["message"] == condition(decide(waiting, NOW + 1.0).status, "Degraded")["message"]
     assert created(decide(waiting, NOW + 8.0)) == ["sleigh-mdc-1-1"]
     homes = wired(decide(seen)).mdcs[0].homes
     assert homes == frozenset(range(4)), "the others serve its homes meanwhile"

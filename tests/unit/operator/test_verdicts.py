@@ -208,8 +208,9 @@ def test_a_waiting_pod_and_one_without_a_node() -> None:
     waiting = {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}
     found = parsed(api_pod(containerStatuses=[{"name": "elf", "state": waiting}]))
     assert (found.waiting, found.waiting_message) == ("ErrImagePull", "no such image")
-    scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "full"}
-    assert parsed(api_pod(conditions=[scheduled])).unschedulable == "full"
+    for reason, message in (("Unschedulable", "full"), ("SchedulingGated", "full"), ("Scheduled", "")):
+        scheduled = {"type": "PodScheduled", "status": "False", "reason": reason, "message": "full"}
+        assert parsed(api_pod(conditions=[scheduled])).unschedulable == message
 
 
 def test_a_pod_that_is_being_deleted() -> None:

@@ -145,7 +145,7 @@ class Mdc:
 async def running(folder: pathlib.Path, *homes: int) -> AsyncIterator[Mdc]:
     """An MDC that serves these homes and has been given weights."""
     pid = os.getpid()
-    address = f"127.77.{pid >> 8 & 255}.{pid & 127 | 1}"
+    address = f"127.77.{pid >> 8 & 255}.{pid & 255}"
     server = await asyncio.start_server(lambda r, w: mdc.serve(r, w), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     log = folder / "mdc.log"

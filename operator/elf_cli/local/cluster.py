@@ -7,7 +7,8 @@ import json
 import os
 import pathlib
 import random
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from elf_cli.local.pods import LocalPod
@@ -23,6 +24,26 @@ from elf_worker.contract import PROGRESS_FILE, WIRING_KEY, Role, Wiring
 _PER_SUBNET = 250
 
 
+def reserve(seconds: Iterable[int] = range(16, 251)) -> tuple[str, socket.socket]:
+    """The first two bytes of addresses (the second is one of `seconds`) that no other run on this machine has.
+
+    They are taken while the socket is open.
+
+    Raises OSError when all are taken.
+    """
+    subnets = [f"127.{second}" for second in seconds]
+    random.shuffle(subnets)
+    for subnet in subnets:
+        hold = socket.socket()
+        try:
+            hold.bind((f"{subnet}.255.254", contract.WIRE_PORT))
+        except OSError:
+            hold.close()
+            continue
+        return subnet, hold
+    raise OSError(f"{len(subnets)} other runs have all of this machine's loopback addresses")
+
+
 class LocalCluster:
     """One job; its pods are processes, its two shared objects are files in `directory`.
 
@@ -34,7 +55,7 @@ class LocalCluster:
         self.body = dict(body)
         self._directory = directory
         self._model_out = model_out
-        self._subnet = f"127.{random.randint(16, 250)}"
+        self._subnet, self._hold = reserve()
         self._addresses = 1
         self._objects: dict[tuple[str, str], Manifest] = {}
         self._status: dict[str, Any] = {}
@@ -78,6 +99,7 @@ class LocalCluster:
             pod.deleting = True
             pod.kill()
         await asyncio.gather(*(pod.stop() for pod in self.pods.values()))
+        self._hold.close()
 
     # -- Cluster ------------------------------------------------------------------------------------------
 

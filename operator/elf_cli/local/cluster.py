@@ -25,7 +25,7 @@ _PER_SUBNET = 250
 
 
 def reserve(seconds: Iterable[int] = range(16, 251)) -> tuple[str, socket.socket]:
-    """The first two bytes of addresses (the second is one of `seconds`) that no other run on this machine has.
+    """The first two bytes of addresses that no other run on this machine has; the second is one of `seconds`.
 
     They are taken while the socket is open.
 

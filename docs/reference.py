@@ -14,7 +14,7 @@ CRD = HERE.parent / "manifests" / "crd.yaml"
 PAGE = HERE / "reference.md"
 HEAD = """# ElfTrainingJob
 
-Made from the CustomResourceDefinition by `python docs/reference.py`; `kubectl explain etj.spec` says the same.
+Made from the resource definition by `python docs/reference.py`; `kubectl explain etj.spec` says the same.
 Of fields below an object that is not given, the defaults hold all the same.
 """
 

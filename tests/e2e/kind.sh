@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The e2e suite on a kind cluster made for it. Usage: kind.sh PYTHON WORKER_IMAGE OPERATOR_IMAGE
-# Needs docker, kind and kubectl. KEEP=1 leaves the cluster for another run.
+# Needs docker, kind and kubectl. KEEP=1 leaves the cluster for another run; NODE_IMAGE picks a Kubernetes.
 set -euo pipefail
 python=$1 worker=$2 operator=$3
 here=$(cd "$(dirname "$0")" && pwd)
@@ -10,7 +10,7 @@ done
 name=elf
 cleanup() { [ -n "${KEEP:-}" ] || kind delete cluster --name "$name"; }
 trap cleanup EXIT
-kind get clusters | grep -qx "$name" || kind create cluster --name "$name" --config "$here/kind.yaml" --wait 120s
+kind get clusters | grep -qx "$name" || kind create cluster --name "$name" --config "$here/kind.yaml" ${NODE_IMAGE:+--image "$NODE_IMAGE"} --wait 120s
 docker build -q -t "$operator" -f operator/Dockerfile .
 docker build -q -t "$worker" -f worker_image/Dockerfile ${PIP_EXTRA_INDEX_URL:+--build-arg PIP_EXTRA_INDEX_URL="$PIP_EXTRA_INDEX_URL"} .
 kind load docker-image --name "$name" "$operator" "$worker"

@@ -69,7 +69,8 @@ def first_round_of(kubectl: Kubectl, incarnation: int) -> int | None:
 def test_the_volume_outlives_all_data_centers_and_a_suspension(
     kubectl: Kubectl, sample: Make, local_report: Make, claim: str
 ) -> None:
-    job = sample(**ENOUGH, northPole={"checkpoint": {"everyRounds": 10, "volumeClaim": claim}})
+    both = {"checkpoint": {"everyRounds": 10, "volumeClaim": claim}}
+    job = sample(**ENOUGH, northPole=both, output={"volumeClaim": claim, "path": "result"})
     start(kubectl, job, until_round=100)
     centers = "northpole.dev/role in (npdc,mdc)"
     kubectl("delete", "pod", "--force", "--grace-period=0", "--wait=false", "-l", centers)

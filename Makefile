@@ -1,4 +1,4 @@
-# make demo | test | e2e | nightly | bench | images | lint.  Everything is installed into .venv; nothing else is touched.
+# make demo | test | e2e | nightly | bench | images | lint | manifests | checkov.  Everything is installed into .venv; nothing else is touched.
 # PyPI's torch for Linux brings gigabytes of CUDA. For CPUs: PIP_EXTRA_INDEX_URL=<PyTorch's CPU index> make demo
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,7 +14,7 @@ BENCH_FLAGS ?= -n 5 --dist worksteal
 MINUTES ?= 60
 MARK := $(VENV)/.installed
 
-.PHONY: demo test slow e2e nightly bench images lint help clean
+.PHONY: demo test slow e2e nightly bench images lint manifests checkov helm help clean
 help:
 	@echo "make demo    train handwritten digits here, without a cluster; one data center dies on the way"
 	@echo "make test    the fast tests: unit, protocol simulation, contract, local runs"
@@ -24,6 +24,8 @@ help:
 	@echo "make bench   timings, as ratios"
 	@echo "make images  both container images (BUILD='docker build')"
 	@echo "make lint    ruff, mypy, import-linter"
+	@echo "make manifests  what is made from the Helm chart: manifests/, the table of values in docs/install.md"
+	@echo "make checkov    Checkov over the rendered chart, installed into .cache"
 
 $(MARK): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV) || { echo "python3 cannot make virtual environments: apt-get install python3-venv"; exit 1; }
@@ -34,7 +36,11 @@ $(MARK): pyproject.toml constraints.txt
 demo: $(MARK)
 	$(BIN)/elf run manifests/samples/digits.yaml --kill mdc/1@round:20
 
-test: $(MARK)
+# helm is found, or downloaded into .cache; for another one: make test HELM=PATH
+helm: $(MARK)
+	@$(BIN)/python tests/helm.py >/dev/null
+
+test: $(MARK) helm
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 slow: $(MARK)
@@ -61,6 +67,16 @@ nightly: $(MARK)
 	$(BIN)/python -m pytest tests/control_plane -s --context $(CONTEXT) --crash-every 1 \
 	  --fault-minutes $(MINUTES) --first-seed "$$(date +%Y%m%d)00000"
 
+manifests: $(MARK) helm
+	HELM=$$($(BIN)/python tests/helm.py) $(BIN)/python charts/render.py
+
+# Of its own, because it pins much. It reads the chart with everything in it that can be.
+checkov: $(MARK) helm
+	@test -x .cache/checkov/bin/checkov || { $(PYTHON) -m venv .cache/checkov && .cache/checkov/bin/pip install -q checkov; }
+	$$($(BIN)/python tests/helm.py) template elf charts/elf-training-operator --namespace elf-system \
+	  -f charts/elf-training-operator/ci/everything-values.yaml >.cache/rendered.yaml
+	.cache/checkov/bin/checkov --file .cache/rendered.yaml --framework kubernetes --quiet --compact
+
 bench: $(MARK)
 	$(BIN)/python tests/bench/run.py
 	$(BIN)/python tests/bench/memory.py
@@ -70,4 +86,4 @@ images:
 	$(BUILD) -t $(WORKER_IMAGE) -f worker_image/Dockerfile .
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .cache runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

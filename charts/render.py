@@ -1,7 +1,7 @@
-"""Writes what is made from the chart: `manifests/`, the chart's copy of the CRD, and the table of values in the docs.
+"""Writes what is made from the chart: `manifests/`, and the table of values in the docs.
 
-`make manifests` calls it. The source of the CRD is `manifests/crd.yaml`, which the operator ships too; the source of
-the other manifests is the chart.
+`make manifests` calls it. The CRD goes the other way: its source is `manifests/crd.yaml`, which the operator's
+Python package carries too, and the chart has a copy.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ TABLE = re.compile(r"(?<=<!-- values: made by `make manifests` -->\n).*(?=<!-- e
 
 
 def made(helm: str) -> dict[pathlib.Path, str]:
-    """Every file that is made, with the text it should have. Raises RuntimeError if helm refuses the chart."""
+    """Every file that is made, and its text. Raises RuntimeError if helm refuses the chart."""
     crd = CRD.read_text()
     texts = {CHART / "files" / "crd.yaml": crd}
     documents = _rendered(helm)

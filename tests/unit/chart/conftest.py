@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from helm import found_or_skipped
 
+from helm import found_or_skipped
 from unit.chart.rendered import Chart
 
 

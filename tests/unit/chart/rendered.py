@@ -66,9 +66,7 @@ class World:
     @property
     def names(self) -> set[tuple[str, str, str]]:
         """(kind, namespace, name) of all."""
-        return {
-            (o["kind"], o["metadata"].get("namespace", ""), o["metadata"]["name"]) for o in self.objects
-        }
+        return {(o["kind"], o["metadata"].get("namespace", ""), o["metadata"]["name"]) for o in self.objects}
 
 
 class Chart:
@@ -91,7 +89,9 @@ class Chart:
         said = json.dumps(values or {}, sort_keys=True)
         return self._rendered(said, release, namespace, version, apis)
 
-    def _render(self, values: str, release: str, namespace: str, version: str, apis: tuple[str, ...]) -> World:
+    def _render(
+        self, values: str, release: str, namespace: str, version: str, apis: tuple[str, ...]
+    ) -> World:
         known = [flag for api in apis for flag in ("--api-versions", api)]
         text = self.run(
             "template", release, "--namespace", namespace, "--kube-version", version, *known, input=values

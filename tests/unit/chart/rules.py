@@ -12,9 +12,7 @@ STANDARD = {"name", "instance", "component", "version", "part-of", "managed-by"}
 LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-VOLUMES = {
-    "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret",
-}  # fmt: skip
+VOLUMES = set("configMap csi downwardAPI emptyDir ephemeral persistentVolumeClaim projected secret".split())
 CLUSTER_SCOPED = {"CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"}
 
 
@@ -38,29 +36,23 @@ def restricted(pod: Mapping[str, Any]) -> Iterator[str]:
 def _container(container: Mapping[str, Any], pod: Mapping[str, Any]) -> Iterator[str]:
     own = container.get("securityContext") or {}
     both = {**pod, **own}
-    capabilities = own.get("capabilities") or {}
-    if own.get("privileged"):
-        yield "privileged"
-    if own.get("allowPrivilegeEscalation") is not False:
-        yield "allowPrivilegeEscalation is not false"
-    if "ALL" not in (capabilities.get("drop") or ()):
-        yield "capabilities: ALL is not dropped"
-    if added := set(capabilities.get("add") or ()) - {"NET_BIND_SERVICE"}:
-        yield f"capabilities: {sorted(added)} are added"
-    if both.get("runAsNonRoot") is not True:
-        yield "runAsNonRoot is not true"
-    if both.get("runAsUser") == 0:
-        yield "runAsUser is 0"
-    if (both.get("seccompProfile") or {}).get("type") not in ("RuntimeDefault", "Localhost"):
-        yield "seccompProfile is neither RuntimeDefault nor Localhost"
-    if own.get("procMount", "Default") != "Default":
-        yield "procMount is not Default"
-    if (both.get("windowsOptions") or {}).get("hostProcess"):
-        yield "hostProcess is true"
-    if (both.get("seLinuxOptions") or {}).keys() & {"user", "role"}:
-        yield "seLinuxOptions name a user or a role"
-    if any(port.get("hostPort") for port in container.get("ports") or ()):
-        yield "a hostPort is taken"
+    dropped = (own.get("capabilities") or {}).get("drop") or ()
+    added = set((own.get("capabilities") or {}).get("add") or ()) - {"NET_BIND_SERVICE"}
+    profile = (both.get("seccompProfile") or {}).get("type")
+    wrong = {
+        "privileged": own.get("privileged"),
+        "allowPrivilegeEscalation is not false": own.get("allowPrivilegeEscalation") is not False,
+        "capabilities: ALL is not dropped": "ALL" not in dropped,
+        f"capabilities: {sorted(added)} are added": added,
+        "runAsNonRoot is not true": both.get("runAsNonRoot") is not True,
+        "runAsUser is 0": both.get("runAsUser") == 0,
+        "seccompProfile is of no use": profile not in ("RuntimeDefault", "Localhost"),
+        "procMount is not Default": own.get("procMount", "Default") != "Default",
+        "hostProcess is true": (both.get("windowsOptions") or {}).get("hostProcess"),
+        "seLinuxOptions name a user or a role": (both.get("seLinuxOptions") or {}).keys() & {"user", "role"},
+        "a hostPort is taken": any(port.get("hostPort") for port in container.get("ports") or ()),
+    }
+    yield from (sentence for sentence, is_so in wrong.items() if is_so)
 
 
 def pods_are_restricted(world: World) -> Iterator[str]:
@@ -102,7 +94,14 @@ def rights_are_named(world: World) -> Iterator[str]:
                     yield f"{name}: {key} has a wildcard"
             if "nonResourceURLs" in rule:
                 yield f"{name}: has nonResourceURLs"
-            refused = {"secrets", "pods/exec", "pods/attach", "pods/portforward", "serviceaccounts/token", "nodes/proxy"}
+            refused = {
+                "secrets",
+                "pods/exec",
+                "pods/attach",
+                "pods/portforward",
+                "serviceaccounts/token",
+                "nodes/proxy",
+            }
             if found := refused & set(rule["resources"]):
                 yield f"{name}: reaches {sorted(found)}"
             if found := {"escalate", "bind", "impersonate"} & set(rule["verbs"]):
@@ -270,4 +269,3 @@ RULES: list[Rule] = [
     apis_are_stable,
     hooks_are_of_tests_only,
 ]
-

@@ -1,7 +1,7 @@
 """Writes what is made from the chart: `manifests/`, and the table of values in the docs.
 
-`make manifests` calls it. The CRD goes the other way: its source is `manifests/crd.yaml`, which the operator's
-Python package carries too, and the chart has a copy.
+`make manifests` calls it. The CRD goes the other way: its source is `manifests/crd.yaml`, which is part of
+the operator's package, too, and the chart has a copy.
 """
 
 from __future__ import annotations

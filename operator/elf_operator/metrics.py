@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import (
     CollectorRegistry,
@@ -13,6 +13,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from elf_operator.logs import demote_retries
 
@@ -72,6 +74,10 @@ class Metrics:
         """A gauge whose value is asked for when somebody reads it."""
         Gauge(f"elf_operator_{name}", text, registry=self._registry).set_function(value)
 
+    def show_by(self, label: str, name: str, text: str, values: Callable[[], Mapping[str, int]]) -> None:
+        """A gauge with a row per value of a label, which are asked for when somebody reads it."""
+        self._registry.register(_Rows(f"elf_operator_{name}", text, label, values))
+
     def requested(self, verb: str, resource: str, code: int, seconds: float) -> None:
         """One request to the API server; `code` 0: it was not answered."""
         self.api_requests.labels(verb, resource, str(code)).inc()
@@ -84,6 +90,17 @@ class Metrics:
     def text(self) -> bytes:
         """The page that Prometheus reads."""
         return generate_latest(self._registry)
+
+
+class _Rows(Collector):
+    def __init__(self, name: str, text: str, label: str, values: Callable[[], Mapping[str, int]]) -> None:
+        self._name, self._text, self._label, self._values = name, text, label, values
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        rows = GaugeMetricFamily(self._name, self._text, labels=[self._label])
+        for value, count in sorted(self._values().items()):
+            rows.add_metric([value], count)
+        yield rows
 
 
 class _ErrorCount(logging.Handler):

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -54,10 +55,15 @@ class Queue:
         self._workers: dict[Key, asyncio.Task[None]] = {}
         self._marks: dict[Key, Any] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._states: dict[Key, str] = {}
 
     def __len__(self) -> int:
         """Jobs that are known."""
         return len(self._workers)
+
+    def states(self) -> Counter[str]:
+        """How many jobs are in which state, as last written."""
+        return Counter(self._states.values())
 
     def wake_if_new(self, key: Key, mark: Any) -> None:
         """Look at this job soon, unless this mark was the last one seen of it.
@@ -95,6 +101,7 @@ class Queue:
             timer.cancel()
         self._wakes.pop(key, None)
         self._marks.pop(key, None)
+        self._states.pop(key, None)
 
     def resync(self, namespace: str | None, existing: Iterable[Key]) -> None:
         """All jobs there are in a namespace (None: anywhere): find what no event has told of."""
@@ -139,6 +146,8 @@ class Queue:
         outcome = "done"
         try:
             plan = await reconcile(self._cluster, *key, self._defaults, time.time)
+            if plan is not None and key in self._workers:
+                self._states[key] = str(plan.status["state"])
             for replaced in plan.replaced if plan is not None else ():
                 self._metrics.replacements.labels(replaced.role, replaced.reason).inc()
             return plan

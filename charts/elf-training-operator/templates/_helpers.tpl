@@ -76,7 +76,7 @@ capabilities: {drop: [ALL]}
 {{- define "elf.jobRules" -}}
 - apiGroups: [northpole.dev]
   resources: [elftrainingjobs]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, delete] # delete: spec.ttlSecondsAfterFinished
 # The operator may patch a status to write it, and because it may only give the NPDC what it has itself.
 - apiGroups: [northpole.dev]
   resources: [elftrainingjobs/status]

@@ -40,6 +40,10 @@ def served() -> dict[str, set[str]]:
     metrics.errors_logged.labels("kopf").inc()
     for name in re.findall(r'metrics\.show\("(\w+)"', (OPERATOR / "handlers.py").read_text()):
         metrics.show(name, name, lambda: 1.0)
+    for label, name in re.findall(
+        r'metrics\.show_by\("(\w+)", "(\w+)"', (OPERATOR / "handlers.py").read_text()
+    ):
+        metrics.show_by(label, name, name, lambda: {"any": 1})
     found: dict[str, set[str]] = {"up": set()}
     for family in text_string_to_metric_families(metrics.text().decode()):
         for sample in family.samples:
@@ -87,6 +91,7 @@ def test_there_is_an_alert_for_each_thing_that_goes_wrong(world: World) -> None:
         "ElfOperatorApiErrors",
         "ElfOperatorRefused",
         "ElfOperatorBug",
+        "ElfJobsDegraded",
         "ElfReplacementsStorm",
         "ElfJobStalled",
     ]

@@ -112,7 +112,7 @@ def test_the_check_of_rights_finds(chart: Chart, rule: dict[str, Any], words: st
 # -- rights -----------------------------------------------------------------------------------------------
 
 JOBS = {
-    ("northpole.dev", "elftrainingjobs"): "get list watch",
+    ("northpole.dev", "elftrainingjobs"): "get list watch delete",
     ("northpole.dev", "elftrainingjobs/status"): "get patch",
     ("", "pods"): "get list watch create delete",
     ("", "configmaps"): "get list watch create patch delete",

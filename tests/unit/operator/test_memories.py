@@ -121,3 +121,12 @@ def test_only_errors_that_stay_are_counted_as_such(name: str, message: str, leve
         in metrics.text().decode()
     )
     assert counted == (level == "ERROR")
+
+
+def test_jobs_are_counted_by_state() -> None:
+    states = {"Running": 3, "Degraded": 1}
+    metrics = Metrics()
+    metrics.show_by("state", "jobs_by_state", "Jobs by their state.", lambda: states)
+    assert 'elf_operator_jobs_by_state{state="Running"} 3.0' in metrics.text().decode()
+    del states["Degraded"]
+    assert "Degraded" not in metrics.text().decode()

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 
 from elf_cli import loglines
+from elf_cli.loglines import Line
 from elf_cli.logs import Asked, Out, expect, per_pod
 from elf_cli.refusal import EXIT_WRONG, TroubleError
 from elf_cli.session import Session, beside
@@ -18,6 +19,35 @@ from elf_operator.observation import Pod, parse_pod
 
 MOST_FOLLOWED = 100
 AGAIN_SECONDS = 1.0
+AT_LAST_SECONDS = 30.0
+"""Between two attempts at a log that cannot be read."""
+
+
+class Progress:
+    """How far a log was told. `last`: the time of its last line."""
+
+    def __init__(self) -> None:
+        self.last = ""
+        self._since = ""
+        self._kubelet: set[str] = set()
+        self._seconds = AGAIN_SECONDS
+
+    def is_news(self, line: Line) -> bool:
+        """Whether it was not told yet."""
+        if not line.stamp:  # the kubelet's own words about why there is no log
+            known = line.text in self._kubelet
+            self._kubelet.add(line.text)
+            return not known
+        if line.stamp <= self._since:  # a server may read `sinceTime` in whole seconds: some come twice
+            return False
+        self.last, self._seconds = line.stamp, AGAIN_SECONDS
+        return True
+
+    def pause(self) -> float:
+        """The connection broke off: seconds to wait before the next one, longer and longer without news."""
+        self._since = self.last
+        seconds, self._seconds = self._seconds, min(2 * self._seconds, AT_LAST_SECONDS)
+        return seconds
 
 
 class Followers:
@@ -61,32 +91,30 @@ class Followers:
 
     async def _tell(self, pod: Pod, tail: int | None) -> None:
         """Until the container ends; again from where it broke off, if the connection did."""
-        last = since = ""
+        progress = Progress()
         path = f"{self._session.core_path('pods')}/{pod.name}/log"
         while True:
             query = {"container": names.CONTAINER, "timestamps": "true", "follow": "true"}
-            query |= {"tailLines": str(tail)} if tail is not None and not last else {}
-            query |= {"sinceTime": last} if last else {}
+            query |= {"tailLines": str(tail)} if tail is not None and not progress.last else {}
+            query |= {"sinceTime": progress.last} if progress.last else {}
             try:
                 async with contextlib.aclosing(self._session.lines(path, query)) as lines:
                     async for raw in lines:
                         line = loglines.parse(pod.name, raw)
-                        if not since or line.stamp > since:  # it is in whole seconds: some come twice
-                            last = line.stamp
+                        if progress.is_news(line):
                             self._out.say(line)
                             self._out.flush()
             except ApiError as error:
-                if error.status not in (400, 404, 500, 503):
-                    raise
                 if error.status == 404:
                     return
+                if error.status not in (400, 500, 503):
+                    raise
             except (aiohttp.ClientError, TimeoutError):
                 pass
             now = self.pods.get(pod.uid)
             if now is None or now.over or now.restarts != pod.restarts or now.exit_code is not None:
                 return
-            since = last
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(progress.pause())
 
     @property
     def silent(self) -> bool:

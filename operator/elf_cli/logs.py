@@ -111,6 +111,7 @@ async def _pods(session: Session, asked: Asked, body: dict[str, Any]) -> list[Po
 
 
 def per_pod(body: dict[str, Any]) -> int:
+    """Homes in a pod of homes."""
     return int((body["spec"].get("homes") or {}).get("perPod", 1))
 
 
@@ -142,8 +143,8 @@ def _nobody(body: dict[str, Any], asked: Asked, target: Target) -> str:
 def _no_log(asked: Asked, pods: Sequence[Pod]) -> str:
     if asked.previous:
         return (
-            f"{asked.job}: none of {len(pods)} pods has a container before this one: only homes are restarted "
-            "in place; a data center is replaced, and the log of its pod goes with it"
+            f"{asked.job}: none of {len(pods)} pods has a container before this one: only homes are "
+            "restarted in place; a data center is replaced, and the log of its pod goes with it"
         )
     return f"{asked.job}: none of {len(pods)} pods has written anything yet"
 

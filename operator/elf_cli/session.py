@@ -7,6 +7,8 @@ import contextlib
 import json
 import os
 import pathlib
+import signal
+import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -28,6 +30,7 @@ JOBS = f"apis/{API_GROUP}/{API_VERSION}"
 PAGE = "500"
 """Objects an answer: lists of ten thousand pods come in pieces."""
 CONNECT_SECONDS = 10.0
+EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 QUIET_SECONDS = 300.0
 """A stream that says nothing for so long is opened again: it may have died without a word."""
 PATIENCE_SECONDS = 60.0
@@ -271,6 +274,10 @@ def run(target: Target, work: Callable[[Session], Awaitable[T]]) -> T:
     """Do this with the cluster that is meant; what goes wrong ends the command with a sentence."""
 
     async def whole() -> T:
+        me = asyncio.current_task()
+        assert me is not None
+        with contextlib.suppress(RuntimeError, ValueError):  # only a main thread hears signals
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
         async with connect(target) as session:
             return await work(session)
 
@@ -279,4 +286,9 @@ def run(target: Target, work: Callable[[Session], Awaitable[T]]) -> T:
     except TroubleError as error:
         refuse(str(error), error.status)
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    except asyncio.CancelledError:
+        raise SystemExit(EXIT_TERMINATED) from None
+    except BrokenPipeError:  # `| head` has seen enough
+        sys.stdout = open(os.devnull, "w")
+        raise SystemExit(0) from None

@@ -81,7 +81,7 @@ def kubectl(words: list[str]) -> str:
     finally:
         for name in asked:
             del os.environ[name]
-    return "\n".join([*said.getvalue().splitlines(), NO_FILES])
+    return "\n".join([*filter(None, said.getvalue().splitlines()), NO_FILES])
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import aiohttp
 import typer
 
 from elf_cli import models, reader, weights
@@ -106,6 +107,10 @@ async def fetch(
         os.replace(partial, path)
     except ValueError as error:
         raise TroubleError(f"{kept.job}: {error}") from error
+    except OSError as error:
+        if isinstance(error, (aiohttp.ClientError, TimeoutError)):
+            raise
+        raise TroubleError(f"{partial}: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
     return int(told["bytes"])

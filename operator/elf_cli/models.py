@@ -38,9 +38,10 @@ class Kept:
         if self.state in ("Failed", "Suspended"):
             return f"{self.job}: is {self.state} after {self.round} rounds: it has no trained model"
         if self.state != "Complete" or not self.digest:
+            so_far = f"{self.job}: is {self.state} after {self.round} rounds"
             return (
-                f"{self.job}: is {self.state} after {self.round} rounds: its model is there once it is "
-                f"Complete; kubectl wait --for=condition=Complete etj/{self.job} -n {self.namespace} waits for that"
+                f"{so_far}: its model is there once it is Complete; "
+                f"kubectl wait --for=condition=Complete etj/{self.job} -n {self.namespace} waits for that"
             )
         if not self.claim:
             return (

@@ -8,7 +8,6 @@ import json
 import os
 import pathlib
 import signal
-import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -216,7 +215,7 @@ async def connect(target: Target) -> AsyncIterator[Session]:
             yield session
         except ApiError as error:
             raise TroubleError(trouble.of_answer(*_told(error))) from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError) as error:
             why = str(error) or type(error).__name__
             raise TroubleError(trouble.unreachable(session.server, why)) from error
 
@@ -289,6 +288,3 @@ def run(target: Target, work: Callable[[Session], Awaitable[T]]) -> T:
         raise SystemExit(EXIT_INTERRUPTED) from None
     except asyncio.CancelledError:
         raise SystemExit(EXIT_TERMINATED) from None
-    except BrokenPipeError:  # `| head` has seen enough
-        sys.stdout = open(os.devnull, "w")
-        raise SystemExit(0) from None

@@ -173,7 +173,8 @@ class Session:
         out, err, end = bytearray(), bytearray(), b""
         async with WsApiClient(self._made.configuration) as sockets:
             prepared = await self._prepared(sockets, path)
-            headers = {**prepared[2], "sec-websocket-protocol": "v4.channel.k8s.io"}
+            # A server asked for JSON alone refuses a stream with 406.
+            headers = {**prepared[2], "Accept": "*/*", "sec-websocket-protocol": "v4.channel.k8s.io"}
             try:
                 opened = await sockets.request("GET", prepared[1], headers=headers, _preload_content=False)
                 async with opened as socket:
@@ -191,7 +192,7 @@ class Session:
             why = err.decode(errors="replace").strip().splitlines() or [
                 trouble.said(end) or "the stream broke off"
             ]
-            raise TroubleError(f"pod {pod}: {command[0]}: {why[-1]}")
+            raise TroubleError(f"pod {pod}: {why[-1]}")
         return bytes(out)
 
     async def _prepared(self, made: client.ApiClient, resource: str) -> Any:

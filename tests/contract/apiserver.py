@@ -226,6 +226,8 @@ class Server:
 
     async def execute(self, request: web.Request, pod: str) -> web.StreamResponse:
         """The protocol v4.channel.k8s.io: the first byte of a message says which stream it is of."""
+        if "*/*" not in request.headers.get("Accept", "*/*"):
+            return failure(406, "NotAcceptable", "only the following media types are accepted: */*")
         socket = web.WebSocketResponse(protocols=("v4.channel.k8s.io",))
         await socket.prepare(request)
         out, err, code = self.run(pod, request.query.getall("command"))

@@ -20,10 +20,10 @@ import typer
 from elf_cli import models, reader, weights
 from elf_cli import output as formats
 from elf_cli.options import Context, Job, Kubeconfig, Namespace
+from elf_cli.pod_states import pod_health
 from elf_cli.refusal import EXIT_WRONG, TroubleError, refuse
 from elf_cli.session import Session, run
 from elf_cli.target import Target
-from elf_cli.tree import pod_health
 from elf_operator import names
 from elf_operator.builders import Manifest
 from elf_operator.kube import ApiError

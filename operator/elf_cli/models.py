@@ -12,12 +12,12 @@ from elf_cli.refusal import EXIT_WRONG, TroubleError
 from elf_operator import builders, names
 from elf_operator.builders import Defaults, Manifest
 from elf_operator.spec import parse_job
-from elf_worker.contract import CHECKPOINT_DIR, Role
+from elf_worker.contract import API_GROUP, CHECKPOINT_DIR, Role
 from elf_worker.roles.checkpoints import CHECKPOINT_FILE
 
 DEADLINE_SECONDS = 3600
 """A reader ends by then, whatever becomes of who made it."""
-LABEL_READER = "northpole.dev/model-reader"
+LABEL_READER = f"{API_GROUP}/model-reader"
 """Readers are no pods of the job: the operator must not count them."""
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from elf_cli.ages import age
-from elf_cli.tree import Center, Health, Homes, JobView
+from elf_cli.pod_states import Health, Homes
+from elf_cli.tree import Center, JobView
 from elf_operator.observation import parse_time
 from elf_worker.contract import Role
 

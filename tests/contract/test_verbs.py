@@ -185,6 +185,7 @@ def test_status_of_all_jobs(server: Server, elf: Callable[..., Result]) -> None:
     ]
 
 
+@pytest.mark.timeout(60)
 def test_watching_until_the_job_is_complete(
     server: Server, elf: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +244,7 @@ def test_a_job_without_events(server: Server, elf: Callable[..., Result]) -> Non
     assert done.exit_code == 0 and "no events" in done.output
 
 
+@pytest.mark.timeout(60)
 def test_following_events_tells_each_once_until_somebody_has_seen_enough(
     server: Server, elf: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,6 +318,7 @@ def test_the_log_of_the_container_before(server: Server, elf: Callable[..., Resu
     assert elf("logs", "sleigh", "--previous").output == "sleigh-home-2   last words\n"
 
 
+@pytest.mark.timeout(60)
 def test_following_goes_on_with_the_pod_that_comes_instead(
     server: Server, elf: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:

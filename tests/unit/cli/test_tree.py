@@ -11,7 +11,8 @@ import pytest
 from builders import NOW, body, pod, slot
 from elf_cli import tree, tree_text
 from elf_cli.ages import age
-from elf_cli.tree import Health, JobView
+from elf_cli.pod_states import NAMED, Health
+from elf_cli.tree import JobView
 from elf_operator.observation import Pod
 from elf_operator.status import rfc3339
 from elf_worker.contract import Role, Wiring
@@ -177,8 +178,8 @@ def test_ten_thousand_homes_are_a_few_lines() -> None:
     assert [(c.homes.count, c.homes.well) for c in view.centers] == [(5000, 5000 - len(ill)), (5000, 5000)]
     said = text(view)
     assert len(said.splitlines()) < 20 and len(said) < 3000
-    assert f"and {len(ill) - tree.NAMED} more pods" in said
-    assert len(tree_text.as_data(view)["tree"]["mdcs"][0]["homes"]["notReady"]) == tree.NAMED
+    assert f"and {len(ill) - NAMED} more pods" in said
+    assert len(tree_text.as_data(view)["tree"]["mdcs"][0]["homes"]["notReady"]) == NAMED
 
 
 def test_conditions_that_are_not_well_come_with_their_sentence_once() -> None:

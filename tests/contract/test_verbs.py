@@ -658,3 +658,12 @@ def test_completion_of_a_server_that_hangs_is_given_up(
 def test_names_that_are_null_are_none(server: Server, elf: Callable[..., Result]) -> None:
     server.nulls = True
     assert "and no other either" in elf("status", "sleigh").stderr
+
+
+def test_the_helper_of_kubectl_answers_in_its_protocol(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["kubectl_complete-elf", "mod"])
+    completion.main()
+    *proposed, directive = capsys.readouterr().out.splitlines()
+    assert directive == ":4" and [line.split("\t")[0] for line in proposed] == ["model"]

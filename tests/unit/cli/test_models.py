@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import struct
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -141,3 +144,15 @@ def test_a_checkpoint_becomes_the_model_of_the_digest(tmp_path: pathlib.Path) ->
         reader.export(str(tmp_path / "volume"), other, model, summary)
     with pytest.raises(ValueError, match="holds no checkpoint"):
         reader.export(str(tmp_path / "empty"), config.to_json(), model, summary)
+
+
+def test_the_reader_runs_by_itself_and_says_in_one_line_why_it_cannot(tmp_path: pathlib.Path) -> None:
+    """As its pod runs it: the source alone, given to python3 -c."""
+    made = models.reader_pod(job(), DEFAULTS, "abc")
+    (container,) = made["spec"]["containers"]
+    config = next(entry["value"] for entry in container["env"] if entry["name"] == "ELF_JOB")
+    env = {**os.environ, "ELF_JOB": config, "ELF_CHECKPOINT": str(tmp_path)}
+    command = [sys.executable, *container["command"][1:]]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr == "the volume holds no checkpoint (state.safetensors)\n"

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pathlib
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from elf_cli import trouble
+from elf_cli.refusal import TroubleError
+from elf_cli.target import Target
 from elf_operator import names
-from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION, FIGURES_PORT, Role
+from elf_worker.contract import FIGURES_PORT, Role
 from elf_worker.roles.chronicle import HISTORY_FILE, WINDOW_FILE, Chronicle
+
+if TYPE_CHECKING:
+    from elf_cli.session import Session
 
 ASK_SECONDS = 10.0
 Query = Mapping[str, str]
@@ -29,12 +36,12 @@ class Figures(Protocol):
         """What the window shows on this page. Raises FiguresError."""
 
 
-def of(name: str, namespace: str | None, context: str | None) -> Figures:
+def of(name: str, target: Target) -> Figures:
     """Of the folder with this name if there is one, else of the job on the cluster."""
     path = pathlib.Path(name)
     if path.is_dir():
         return OfRun(path)
-    return OfJob(name, namespace, context)
+    return OfJob(name, target)
 
 
 class OfRun:
@@ -77,70 +84,53 @@ class OfRun:
 class OfJob:
     """A job on a cluster: its NPDC, asked through the API server."""
 
-    def __init__(self, name: str, namespace: str | None, context: str | None) -> None:
-        from kubernetes import client, config
-        from kubernetes.config import ConfigException
-
-        self._name = name
-        try:
-            config.load_kube_config(context=context)
-            active = (
-                next(c for c in config.list_kube_config_contexts()[0] if c["name"] == context)
-                if context
-                else (config.list_kube_config_contexts()[1])
-            )
-            self._namespace = namespace or active["context"].get("namespace") or "default"
-        except (ConfigException, StopIteration) as error:
-            raise FiguresError(
-                f"{name}: is no folder of a local run, and there is no cluster: {error}"
-            ) from error
-        self._api = client.ApiClient()
-        self._errors = client.exceptions.ApiException
+    def __init__(self, name: str, target: Target) -> None:
+        self._name, self._target = name, target
 
     def ask(self, page: str, query: Query) -> Any:
         """See `Figures`."""
-        pod = self._npdc()
-        path = f"/api/v1/namespaces/{self._namespace}/pods/{pod}:{FIGURES_PORT}/proxy{page}"
-        return self._get(path, query, f"pod {pod}")
+        return asyncio.run(self._ask(page, query))
 
-    def _npdc(self) -> str:
-        base = f"/apis/{API_GROUP}/{API_VERSION}/namespaces/{self._namespace}/{API_PLURAL}"
-        job = self._get(f"{base}/{self._name}", {}, f"ElfTrainingJob {self._name}")
+    async def _ask(self, page: str, query: Query) -> Any:
+        from elf_cli.session import connect
+
+        try:
+            async with connect(self._target) as session:
+                pod = await self._npdc(session)
+                path = f"{session.core_path('pods')}/{pod}:{FIGURES_PORT}/proxy{page}"
+                return await self._get(session, path, query, pod)
+        except TroubleError as error:
+            raise FiguresError(f"{self._name}: is no folder of a local run; {error}") from error
+
+    async def _npdc(self, session: Session) -> str:
+        job = await session.job(self._name)
         status = job.get("status") or {}
         if status.get("completionTime") or status.get("state") in (None, "Suspended"):
             state = status.get("state", "not started")
             raise FiguresError(
                 f"{self._name}: is {state}, no NPDC is running; the last figures are in "
-                f"kubectl get etj {self._name} -o jsonpath='{{.status.training.statistics}}'"
+                f"elf status {self._name}{self._target.flags()}"
             )
-        selector = f"{names.LABEL_JOB}={self._name},{names.LABEL_ROLE}={Role.NPDC}"
-        found = self._get(f"/api/v1/namespaces/{self._namespace}/pods", {"labelSelector": selector}, "pods")
-        running = [p for p in found["items"] if p["status"].get("phase") == "Running"]
+        selector = f"{names.selector(self._name)},{names.LABEL_ROLE}={Role.NPDC}"
+        found, _ = await session.items(session.core_path("pods"), {"labelSelector": selector})
+        running = [p for p in found if p["status"].get("phase") == "Running"]
         if not running:
             raise FiguresError(f"{self._name}: its NPDC does not run yet; ask again")
         newest = max(running, key=lambda p: int(p["metadata"]["labels"][names.LABEL_INCARNATION]))
         return str(newest["metadata"]["name"])
 
-    def _get(self, path: str, query: Query, what: str) -> Any:
+    async def _get(self, session: Session, path: str, query: Query, pod: str) -> Any:
+        """A page, which may be any JSON: `null` too."""
+        from elf_operator.kube import ApiError
+
         try:
-            request = self._api.param_serialize(
-                "GET",
-                path,
-                query_params=list(query.items()),
-                header_params={"Accept": "application/json"},
-                auth_settings=["BearerToken"],
-            )
-            answer = self._api.call_api(*request, _request_timeout=ASK_SECONDS)
-            body = answer.read()
-            if answer.status >= 300:
-                raise FiguresError(f"{what}: HTTP {answer.status} {answer.reason}: {_said(body)}")
-            return json.loads(body)
-        except FiguresError:
-            raise
-        except self._errors as error:
-            raise FiguresError(f"{what}: HTTP {error.status} {error.reason}: {_said(error.body)}") from error
-        except Exception as error:  # whatever the client's transport raises
-            raise FiguresError(f"{what}: {error}") from error
+            async with asyncio.timeout(ASK_SECONDS):
+                return json.loads(b"\n".join([line async for line in session.lines(path, query)]))
+        except ApiError as error:
+            what = trouble.of_answer(f"pod {pod}", error.status, error.reason, error.body)
+            raise FiguresError(what) from error
+        except ValueError as error:
+            raise FiguresError(f"pod {pod}: {error}") from error
 
 
 def read_history(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -153,11 +143,3 @@ def read_history(path: pathlib.Path) -> list[dict[str, Any]]:
             continue  # it is being written
         records[record["round"]] = record  # a round done again after the NPDC died replaces the first
     return [records[number] for number in sorted(records)]
-
-
-def _said(body: Any) -> str:
-    text = body.decode(errors="replace") if isinstance(body, bytes) else str(body)
-    try:
-        return str(json.loads(text)["message"])
-    except (ValueError, KeyError, TypeError):
-        return text.strip()[:300]

@@ -14,30 +14,27 @@ from rich.console import Console
 from rich.table import Table
 
 from elf_cli import figures
+from elf_cli import output as formats
 from elf_cli.figures import Figures, FiguresError
+from elf_cli.options import Context, JobOrRun, Kubeconfig, Namespace, Output
 from elf_cli.refusal import EXIT_NOTHING, EXIT_WRONG, refuse
+from elf_cli.target import Target
 
 WAIT_SECONDS = 60.0
 
-Job = Annotated[
-    str, typer.Argument(help="Name of a job on the cluster, or the folder of a local run (runs/…).")
-]
-Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace of the job.")]
-Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig.")]
-Output = Annotated[str | None, typer.Option("--output", "-o", help="json for JSON.")]
-
 
 def stats(
-    job: Job,
+    job: JobOrRun,
     all_rounds: Annotated[bool, typer.Option("--all", help="Of all rounds together.")] = False,
     namespace: Namespace = None,
     context: Context = None,
+    kubeconfig: Kubeconfig = None,
     output: Output = None,
 ) -> None:
     """Statistics of the last round (or of all together), and of each MDC."""
-    found = _ask(_figures(job, namespace, context, output), "/statistics", {})
+    found = _ask(_figures(job, Target(namespace, context, kubeconfig), output), "/statistics", {})
     if output:
-        print(json.dumps(found, indent=2))
+        print(formats.as_text(found, output))
         return
     console = Console()
     shown = found["total"] if all_rounds else found["lastRound"]
@@ -96,12 +93,13 @@ def _short(number: float | None) -> str:
 
 
 def homes(
-    job: Job,
+    job: JobOrRun,
     loss_between: Annotated[
         tuple[float, float], typer.Option(help="Homes whose loss in the last round lies between these.")
     ] = (0.0, math.inf),
     namespace: Namespace = None,
     context: Context = None,
+    kubeconfig: Kubeconfig = None,
     output: Output = None,
 ) -> None:
     """How many homes had a loss between two values in the last round, and who some of them are."""
@@ -109,9 +107,9 @@ def homes(
     if not low <= high:
         refuse(f"--loss-between: {low:g} is above {high:g}", EXIT_WRONG)
     query = {"above": str(low), "below": str(high)}
-    found = _ask(_figures(job, namespace, context, output), "/homes", query)
+    found = _ask(_figures(job, Target(namespace, context, kubeconfig), output), "/homes", query)
     if output:
-        print(json.dumps(found, indent=2))
+        print(formats.as_text(found, output))
         return
     ids = ", ".join(map(str, found["homes"]))
     some = "" if found["all"] or not ids else "among them "
@@ -121,17 +119,18 @@ def homes(
 
 
 def trace(
-    job: Job,
+    job: JobOrRun,
     round: Annotated[int | None, typer.Option(help="Of this round. Default: the last one.")] = None,
     home: Annotated[int | None, typer.Option(help="Of this home, from the next round on.")] = None,
     namespace: Namespace = None,
     context: Context = None,
+    kubeconfig: Kubeconfig = None,
     output: Output = None,
 ) -> None:
     """What the slowest home of a round, its MDC and the NPDC did, and how long each step took."""
     if round is not None and home is not None:
         refuse("--round and --home: give one of them", EXIT_WRONG)
-    source = _figures(job, namespace, context, output)
+    source = _figures(job, Target(namespace, context, kubeconfig), output)
     query = {"home": str(home)} if home is not None else {} if round is None else {"round": str(round)}
     record = _ask(source, "/trace", query)
     deadline = time.monotonic() + WAIT_SECONDS
@@ -144,7 +143,7 @@ def trace(
             what = f"home {home}: no round since the question"
         refuse(f"{job}: {what}", EXIT_NOTHING)
     if output:
-        print(json.dumps(record, indent=2))
+        print(formats.as_text(record, output))
         return
     path = record["asked"][str(home)] if home is not None else record.get("slowest")
     Console().print(_timeline(record, path))
@@ -187,13 +186,9 @@ def _words(name: str, report: Any) -> str:
     return json.dumps(report)
 
 
-def _figures(job: str, namespace: str | None, context: str | None, output: str | None) -> Figures:
-    if output not in (None, "json"):
-        refuse(f"--output: is {output!r}, json is expected", EXIT_WRONG)
-    try:
-        return figures.of(job, namespace, context)
-    except FiguresError as error:
-        refuse(str(error), EXIT_NOTHING)
+def _figures(job: str, target: Target, output: str | None) -> Figures:
+    formats.check(output)
+    return figures.of(job, target)
 
 
 def _ask(source: Figures, page: str, query: Mapping[str, str]) -> Any:

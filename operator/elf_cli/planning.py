@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import pathlib
 import time
 from typing import Annotated, Any
@@ -13,8 +12,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from elf_cli import completion
+from elf_cli import output as formats
 from elf_cli.files import FileError, read_job
-from elf_cli.refusal import EXIT_NOTHING, EXIT_WRONG, refuse
+from elf_cli.options import Context, Kubeconfig, Namespace, Output
+from elf_cli.refusal import EXIT_NOTHING, EXIT_WRONG, TroubleError, refuse
+from elf_cli.target import Target
 from elf_operator.builders import Defaults
 from elf_operator.observation import Observation
 from elf_operator.planner import plan
@@ -27,24 +30,29 @@ from elf_worker.contract import WIRING_KEY, Wiring, format_ids
 
 def show_plan(
     job: Annotated[
-        str, typer.Argument(help="YAML file of a job that does not run yet, or name of a job on the cluster.")
+        str,
+        typer.Argument(
+            help="YAML file of a job that does not run yet, or name of a job on the cluster.",
+            autocompletion=completion.complete_job,
+        ),
     ],
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace of the job.")] = None,
-    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
-    output: Annotated[str | None, typer.Option("--output", "-o", help="json for JSON.")] = None,
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+    output: Output = None,
 ) -> None:
     """What the operator would do now, and why, without doing it.
 
     Exit status: 0 also when there is much to do; 1 there is no such job; 2 the job is wrong.
     """
-    if output not in (None, "json"):
-        refuse(f"--output: is {output!r}, json is expected", EXIT_WRONG)
-    seen = _of_file(job) if pathlib.Path(job).is_file() or job == "-" else _of_job(job, namespace, context)
+    formats.check(output)
+    target = Target(namespace, context, kubeconfig)
+    seen = _of_file(job) if pathlib.Path(job).is_file() or job == "-" else _of_job(job, target)
     if seen.job.spec is None:
         refuse(f"{job}: {'; '.join(seen.job.errors)}", EXIT_WRONG)
     decided = plan(seen, time.time(), Defaults())
     if output:
-        print(json.dumps(_as_data(decided), indent=2))
+        print(formats.as_text(_as_data(decided), output))
     else:
         _print(seen, decided)
 
@@ -56,26 +64,31 @@ def _of_file(path: str) -> Observation:
         refuse(str(error), EXIT_WRONG)
 
 
-def _of_job(name: str, namespace: str | None, context: str | None) -> Observation:
+def _of_job(name: str, target: Target) -> Observation:
+    from elf_cli.session import Session, connect
     from elf_operator import kube
     from elf_operator.watchmen import Nodes, Pulse
 
-    async def look() -> Observation | None:
-        async with kube.connect(context) as api:
-            nodes = Nodes(time.monotonic)
-            with contextlib.suppress(kube.ApiError):  # without the right to see nodes: as if without zones
-                for node in (await api.request("GET", "api/v1/nodes"))["items"]:
-                    nodes.note(None, node)
-            cluster = kube.KubeCluster(api, Pulse(time.monotonic), nodes)
-            where = namespace or await kube.current_namespace(context)
-            return await cluster.observe(where, name)
+    async def look(session: Session) -> Observation | None:
+        await session.job(name)  # says what there is instead, if there is none
+        nodes = Nodes(time.monotonic)
+        with contextlib.suppress(kube.ApiError):  # without the right to see nodes: as if without zones
+            for node in (await session.items("api/v1/nodes"))[0]:
+                nodes.note(None, node)
+        return await kube.KubeCluster(session.api, Pulse(time.monotonic), nodes).observe(
+            session.namespace, name
+        )
+
+    async def whole() -> Observation | None:
+        async with connect(target) as session:
+            return await look(session)
 
     try:
-        seen = asyncio.run(look())
-    except Exception as error:  # whatever the client and its transport raise
-        refuse(f"{name}: is no file, and the cluster does not answer: {error}".splitlines()[0], EXIT_NOTHING)
+        seen = asyncio.run(whole())
+    except TroubleError as error:
+        refuse(f"{name}: is no file; {error}", error.status)
     if seen is None:
-        refuse(f"{name}: there is no such file, and no ElfTrainingJob of this name", EXIT_NOTHING)
+        refuse(f"{name}: the ElfTrainingJob of this name is being deleted", EXIT_NOTHING)
     return seen
 
 

@@ -327,13 +327,6 @@ async def connect(context: str | None = None) -> AsyncIterator[KubeApi]:
         yield KubeApi(api)
 
 
-async def current_namespace(context: str | None) -> str:
-    """That of a context of the kubeconfig, of the current one by default."""
-    known, active = config.list_kube_config_contexts()
-    chosen = next((c for c in known if c["name"] == context), active)
-    return str(chosen["context"].get("namespace") or "default")
-
-
 def _event(job: Job, event: Event, now: str) -> dict[str, Any]:
     about = {
         "apiVersion": f"{API_GROUP}/{API_VERSION}",

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from aiohttp import web
-from kubernetes.aio import client
 
 from builders import body
+from contract.apiserver import Server, serving
 from elf_operator import builders, kube, names
 from elf_operator.announcements import BURST
 from elf_operator.expectations import StaleViewError
@@ -27,102 +24,9 @@ JOBS = "apis/northpole.dev/v1alpha1/namespaces/town/elftrainingjobs"
 MAP = "api/v1/namespaces/town/configmaps/sleigh-wiring"
 
 
-@dataclass
-class Server:
-    """Objects by path, as an API server keeps them: versions, conflicts, preconditions."""
-
-    objects: dict[str, dict[str, Any]] = field(default_factory=dict)
-    asked: list[tuple[str, str, Any]] = field(default_factory=list)
-    refuse: dict[str, int] = field(default_factory=dict)
-    """Method → status that is answered to it."""
-    version: int = 0
-
-    def put(self, path: str, obj: dict[str, Any]) -> dict[str, Any]:
-        self.version += 1
-        meta = {**obj["metadata"], "resourceVersion": str(self.version)}
-        meta.setdefault("uid", f"uid-{self.version}")
-        self.objects[path] = {**obj, "metadata": meta}
-        return self.objects[path]
-
-    async def answer(self, request: web.Request) -> web.Response:
-        path, method = request.path.lstrip("/"), request.method
-        text = await request.text()
-        sent = json.loads(text) if text else None
-        self.asked.append((method, path, sent))
-        if method in self.refuse:
-            status = self.refuse[method]
-            return web.json_response({"code": status, "message": "quota says no"}, status=status)
-        held = self.objects.get(path)
-        match method:
-            case "GET" if held is None and path.endswith(("pods", "elftrainingjobs")):
-                found = [o for p, o in self.objects.items() if p.startswith(path + "/")]
-                return web.json_response({"items": found})
-            case "POST":
-                path += "/" + (sent["metadata"].get("name") or f"made-{self.version}")
-                sent["metadata"].setdefault("name", path.rpartition("/")[2])
-                if path in self.objects:
-                    return web.json_response({"message": "exists"}, status=409)
-                return web.json_response(self.put(path, sent), status=201)
-            case "PATCH" if "metadata" in sent:
-                wanted = sent["metadata"].get("resourceVersion")
-                if wanted is not None and (held is None or held["metadata"]["resourceVersion"] != wanted):
-                    return web.json_response({"message": "has been modified"}, status=409)
-                return web.json_response(self.put(path, sent))
-        if held is None:
-            return web.json_response({"message": "not found"}, status=404)
-        return self.change(method, path, held, sent)
-
-    def step(self, path: str, held: dict[str, Any], steps: list[dict[str, Any]]) -> web.Response:
-        """A JSON patch (RFC 6902)."""
-        changed = json.loads(json.dumps(held))
-        for step in steps:
-            *parents, last = step["path"].split("/")[1:]
-            where = changed
-            for parent in parents:
-                where = where[parent]
-            if step["op"] == "test" and where.get(last) != step["value"]:
-                return web.json_response({"message": "the test failed"}, status=422)
-            if step["op"] == "add":
-                where[last] = step["value"]
-            if step["op"] == "remove":
-                del where[last]
-        return web.json_response(self.put(path, changed))
-
-    def change(self, method: str, path: str, held: dict[str, Any], sent: Any) -> web.Response:
-        if isinstance(sent, list):
-            return self.step(path, held, sent)
-        if method == "PATCH":
-            return web.json_response(self.put(path, {**held, **sent}))
-        if method == "DELETE":
-            if sent["preconditions"]["uid"] != held["metadata"]["uid"]:
-                return web.json_response({"message": "another UID"}, status=409)
-            del self.objects[path]
-        return web.json_response(held)
-
-    def writes(self) -> list[tuple[str, str]]:
-        return [(method, path) for method, path, _ in self.asked if method != "GET"]
-
-
 @pytest.fixture
 def server() -> Server:
     return Server()
-
-
-@contextlib.asynccontextmanager
-async def serving(server: Server) -> AsyncIterator[kube.KubeApi]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    assert site._server is not None
-    port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-    try:
-        async with client.ApiClient(client.Configuration(host=f"http://127.0.0.1:{port}")) as api:
-            yield kube.KubeApi(api)
-    finally:
-        await runner.cleanup()
 
 
 @pytest.fixture

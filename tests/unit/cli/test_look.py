@@ -94,7 +94,7 @@ def test_the_trace_of_a_round_names_its_slowest_home(run: str) -> None:
         (["homes", "RUN", "--loss-between", "0.5", "0.1"], 2, "--loss-between: 0.5 is above 0.1"),
         (["trace", "RUN", "--round", "9"], 1, "round 9: is not known"),
         (["trace", "RUN", "--round", "1", "--home", "1"], 2, "give one of them"),
-        (["stats", "RUN", "-o", "yaml"], 2, "--output: is 'yaml', json is expected"),
+        (["stats", "RUN", "-o", "xml"], 2, "--output: is 'xml', json or yaml is expected"),
         (["stats", "EMPTY"], 1, "holds no figures of a run"),
         (["plot", "EMPTY"], 2, "is no report and no history of a run"),
         (["check-statistic", "nowhere:Such"], 2, "there is no module 'nowhere'"),

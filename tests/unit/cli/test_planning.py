@@ -59,8 +59,8 @@ def test_zones_are_shown_where_they_are_known(monkeypatch: pytest.MonkeyPatch) -
     ("args", "status", "said"),
     [
         (["WRONG"], 2, "spec.homes.replicas: "),
-        (["no-such-job"], 1, "no-such-job: is no file, and the cluster does not answer"),
-        ([str(SAMPLE), "-o", "xml"], 2, "--output: is 'xml', json is expected"),
+        (["no-such-job"], 1, "no-such-job: is no file; no cluster is known: there is no kubeconfig /nowhere"),
+        ([str(SAMPLE), "-o", "xml"], 2, "--output: is 'xml', json or yaml is expected"),
     ],
 )
 def test_what_cannot_be_planned_is_said_on_one_line(

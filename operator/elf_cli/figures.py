@@ -11,15 +11,15 @@ import urllib.request
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from elf_cli import trouble
+from elf_cli.cluster import trouble
+from elf_cli.cluster.target import Target
 from elf_cli.refusal import TroubleError
-from elf_cli.target import Target
 from elf_operator import names
 from elf_worker.contract import FIGURES_PORT, Role
 from elf_worker.roles.chronicle import HISTORY_FILE, WINDOW_FILE, Chronicle
 
 if TYPE_CHECKING:
-    from elf_cli.session import Session
+    from elf_cli.cluster.session import Session
 
 ASK_SECONDS = 10.0
 Query = Mapping[str, str]
@@ -92,7 +92,7 @@ class OfJob:
         return asyncio.run(self._ask(page, query))
 
     async def _ask(self, page: str, query: Query) -> Any:
-        from elf_cli.session import connect
+        from elf_cli.cluster.session import connect
 
         try:
             async with connect(self._target) as session:

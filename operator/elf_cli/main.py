@@ -17,7 +17,7 @@ class Verb:
     """Where a verb is, and its first line of help, so that `elf --help` need not import it."""
 
     place: str
-    """module:function, within this package."""
+    """module:function, within `elf_cli.verbs`."""
     panel: str
     help: str
 
@@ -60,7 +60,7 @@ def load(name: str) -> Any:
     """The command itself."""
     module, function = VERBS[name].place.split(":")
     one = typer.Typer(add_completion=False)
-    one.command(name)(getattr(importlib.import_module(f"elf_cli.{module}"), function))
+    one.command(name)(getattr(importlib.import_module(f"elf_cli.verbs.{module}"), function))
     return typer.main.get_command(one)
 
 

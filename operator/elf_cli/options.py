@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from elf_cli import completion
+from elf_cli.cluster import completion
 
 Job = Annotated[
     str, typer.Argument(help="Name of a job on the cluster.", autocompletion=completion.complete_job)

@@ -116,7 +116,8 @@ class KubeApi:
         where = f"namespaces/{namespace}/" if namespace else ""
         path = f"apis/{API_GROUP}/{API_VERSION}/{where}{API_PLURAL}"
         found = await self.request("GET", path, accept=_METADATA_ONLY)
-        return [(item["metadata"]["namespace"], item["metadata"]["name"]) for item in found["items"]]
+        metas = [item["metadata"] for item in found["items"] or ()]  # Kubernetes 1.20 says null for none
+        return [(meta["namespace"], meta["name"]) for meta in metas]
 
 
 class KubeCluster:

@@ -285,3 +285,8 @@ async def test_a_lease_is_replaced_only_as_it_was(server: Server, api: kube.Kube
     assert held is not None and held["spec"]["holderIdentity"] == "a"
     server.refuse["PUT"] = 409
     assert not await leases.update({**held, "spec": {"holderIdentity": "c"}})
+
+
+async def test_an_old_server_says_null_where_there_are_no_jobs(server: Server, api: kube.KubeApi) -> None:
+    server.nulls = True
+    assert await api.jobs(None) == []

@@ -15,8 +15,9 @@ from typer.testing import CliRunner, Result
 
 from builders import body
 from contract.apiserver import Server, in_background
-from elf_cli import completion, events, log_following, model, session, watching
+from elf_cli.cluster import completion, log_following, session, watching
 from elf_cli.main import app
+from elf_cli.verbs import events, model
 from elf_operator import names
 from elf_worker.contract import Role, Slot, Wiring
 
@@ -368,7 +369,7 @@ def test_a_pod_of_the_same_name_that_has_come_meanwhile_lives(
     server: Server, elf: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     populate(server)
-    monkeypatch.setattr("elf_cli.kill.newest", lambda found: _as_another(found))
+    monkeypatch.setattr("elf_cli.verbs.kill.newest", lambda found: _as_another(found))
     done = elf("kill", "sleigh", "home/2", "--yes")
     assert done.exit_code == 1 and "has left by itself meanwhile; nothing was killed" in done.stderr
     assert f"{CORE}/pods/sleigh-home-2" in server.objects
@@ -422,7 +423,7 @@ def test_a_job_that_has_ended_is_not_suspended(server: Server, elf: Callable[...
 
 def trained(server: Server, content: bytes, tmp_path: pathlib.Path) -> None:
     """The job is complete, its volume holds this, and a kubelet runs whoever wants to read it."""
-    from elf_cli import weights
+    from elf_cli.views import weights
 
     (tmp_path / "true").write_bytes(content)
     digest = weights.digest(tmp_path / "true")

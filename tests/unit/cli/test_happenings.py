@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from builders import NOW, body
-from elf_cli import happenings
+from elf_cli.views import happenings
 from elf_operator.status import rfc3339, rfc3339_micro
 
 

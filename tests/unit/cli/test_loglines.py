@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from builders import pod
-from elf_cli import loglines
-from elf_cli.log_following import AGAIN_SECONDS, AT_LAST_SECONDS, Progress
-from elf_cli.loglines import Line
+from elf_cli.cluster.log_following import AGAIN_SECONDS, AT_LAST_SECONDS, Progress
+from elf_cli.views import loglines
+from elf_cli.views.loglines import Line
 from elf_worker.contract import Role
 
 

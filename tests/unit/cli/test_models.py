@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from builders import DEFAULTS, body
-from elf_cli import models, reader, weights
+from elf_cli.cluster import reader
 from elf_cli.refusal import TroubleError
+from elf_cli.views import models, weights
 from elf_operator import names
 from elf_operator.builders import Defaults
 

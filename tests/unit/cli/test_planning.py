@@ -11,8 +11,8 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from builders import settled, with_pod
-from elf_cli import planning
 from elf_cli.main import app
+from elf_cli.verbs import planning
 
 SAMPLE = pathlib.Path(__file__).parents[3] / "manifests" / "samples" / "digits.yaml"
 

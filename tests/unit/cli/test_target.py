@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from elf_cli import target
+from elf_cli.cluster import target
+from elf_cli.cluster.target import Target, namespace_of
 from elf_cli.refusal import EXIT_WRONG, TroubleError
-from elf_cli.target import Target, namespace_of
 
 TOWN: dict[str, Any] = {"name": "town", "context": {"namespace": "streets"}}
 POLE: dict[str, Any] = {"name": "pole", "context": {}}

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from builders import NOW, body, pod, slot
-from elf_cli import tree, tree_text
-from elf_cli.ages import age
-from elf_cli.pod_states import NAMED, Health
-from elf_cli.tree import JobView
+from elf_cli.views import tree, tree_text
+from elf_cli.views.ages import age
+from elf_cli.views.pod_states import NAMED, Health
+from elf_cli.views.tree import JobView
 from elf_operator.observation import Pod
 from elf_operator.status import rfc3339
 from elf_worker.contract import Role, Wiring

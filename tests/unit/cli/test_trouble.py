@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from elf_cli import trouble
+from elf_cli.cluster import trouble
 
 FORBIDDEN = (
     'pods "sleigh-mdc-0-0" is forbidden: User "rudolph" cannot get resource "pods/log" in API group "" '

@@ -10,10 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from builders import body
-from elf_cli import main, suspending, who
-from elf_cli.kill import aftermath, newest, place
+from elf_cli import main, who
 from elf_cli.main import VERBS, app
 from elf_cli.refusal import EXIT_NOTHING, EXIT_WRONG, TroubleError
+from elf_cli.verbs import suspending
+from elf_cli.verbs.kill import aftermath, newest, place
 from elf_operator.observation import parse_pod
 from elf_worker.contract import Role
 
@@ -29,7 +30,7 @@ def test_the_help_of_a_verb_is_the_one_in_the_table(name: str) -> None:
 def test_help_imports_no_verb() -> None:
     """Its time is that of importing: numpy or a client of Kubernetes would double it."""
     asked = "import sys; from elf_cli.main import app\ntry: app(['--help'])\nexcept SystemExit: pass\n"
-    heavy = ("numpy", "kubernetes", "aiohttp", "yaml", "elf_operator", "elf_cli.look")
+    heavy = ("numpy", "kubernetes", "aiohttp", "yaml", "elf_operator", "elf_cli.verbs.look")
     asked += f"print('HEAVY', [name for name in {heavy} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", asked], capture_output=True, text=True, timeout=60, check=True

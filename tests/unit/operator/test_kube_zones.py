@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from builders import DEFAULTS, JOB, body, job, valid
-from elf_cli import planning
+from elf_cli.verbs import planning
 from elf_operator import builders, kube
 from elf_operator.watchmen import ZONE_LABEL, Nodes, Pulse
 from elf_worker.contract import Role

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from elf_cli.cluster.session import Session, run
+from elf_cli.cluster.target import Target
 from elf_cli.options import Context, Job, Kubeconfig, Namespace
 from elf_cli.refusal import TroubleError
-from elf_cli.session import Session, run
-from elf_cli.target import Target
 
 MERGE = "application/merge-patch+json"
 

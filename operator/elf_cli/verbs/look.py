@@ -15,10 +15,10 @@ from rich.table import Table
 
 from elf_cli import figures
 from elf_cli import output as formats
+from elf_cli.cluster.target import Target
 from elf_cli.figures import Figures, FiguresError
 from elf_cli.options import Context, JobOrRun, Kubeconfig, Namespace, Output
 from elf_cli.refusal import EXIT_NOTHING, EXIT_WRONG, refuse
-from elf_cli.target import Target
 
 WAIT_SECONDS = 60.0
 

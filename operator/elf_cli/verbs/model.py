@@ -17,13 +17,14 @@ from typing import Annotated, Any
 import aiohttp
 import typer
 
-from elf_cli import models, reader, weights
 from elf_cli import output as formats
+from elf_cli.cluster import reader
+from elf_cli.cluster.session import Session, run
+from elf_cli.cluster.target import Target
 from elf_cli.options import Context, Job, Kubeconfig, Namespace
-from elf_cli.pod_states import pod_health
 from elf_cli.refusal import EXIT_WRONG, TroubleError, refuse
-from elf_cli.session import Session, run
-from elf_cli.target import Target
+from elf_cli.views import models, weights
+from elf_cli.views.pod_states import pod_health
 from elf_operator import names
 from elf_operator.builders import Manifest
 from elf_operator.kube import ApiError

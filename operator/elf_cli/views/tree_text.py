@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from elf_cli.ages import age
-from elf_cli.pod_states import Health, Homes
-from elf_cli.tree import Center, JobView
+from elf_cli.views.ages import age
+from elf_cli.views.pod_states import Health, Homes
+from elf_cli.views.tree import Center, JobView
 from elf_operator.observation import parse_time
 from elf_worker.contract import Role
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import aiohttp
 
-from elf_cli import loglines
-from elf_cli.loglines import Line
-from elf_cli.logs import Asked, Out, expect, per_pod
+from elf_cli.cluster.session import Session, beside
 from elf_cli.refusal import EXIT_WRONG, TroubleError
-from elf_cli.session import Session, beside
+from elf_cli.verbs.logs import Asked, Out, expect, per_pod
+from elf_cli.views import loglines
+from elf_cli.views.loglines import Line
 from elf_operator import names
 from elf_operator.kube import ApiError
 from elf_operator.observation import Pod, parse_pod

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from elf_cli.session import Session
+    from elf_cli.cluster.session import Session
 
 SECONDS = 1.5
 """Whoever presses the tab key does not wait for longer."""
@@ -45,8 +45,8 @@ def _asked(params: Mapping[str, Any], look: Callable[[Session], Awaitable[list[s
     """What the cluster says; None, and not a word, if it does not."""
     import asyncio
 
-    from elf_cli.session import connect
-    from elf_cli.target import Target
+    from elf_cli.cluster.session import connect
+    from elf_cli.cluster.target import Target
 
     target = Target(*(params.get(key) for key in ("namespace", "context", "kubeconfig")))
 

@@ -10,13 +10,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from elf_cli import completion, tree, tree_text, watching
 from elf_cli import output as formats
+from elf_cli.cluster import completion, watching
+from elf_cli.cluster.session import Session, run
+from elf_cli.cluster.target import Target
 from elf_cli.options import Context, Kubeconfig, Namespace, Output
 from elf_cli.refusal import EXIT_WRONG, refuse
-from elf_cli.session import Session, run
-from elf_cli.target import Target
-from elf_cli.tree_text import Line
+from elf_cli.views import tree, tree_text
+from elf_cli.views.tree_text import Line
 from elf_operator import names
 from elf_operator.kube import ApiError
 from elf_operator.observation import parse_pod

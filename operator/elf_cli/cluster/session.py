@@ -18,9 +18,9 @@ import yaml
 from kubernetes.aio import client, config
 from kubernetes.aio.stream import WsApiClient
 
-from elf_cli import trouble
+from elf_cli.cluster import trouble
+from elf_cli.cluster.target import Target, namespace_in_pod, namespace_of
 from elf_cli.refusal import TroubleError, refuse
-from elf_cli.target import Target, namespace_in_pod, namespace_of
 from elf_operator.kube import ApiError, KubeApi
 from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from elf_cli import reader
+from elf_cli.cluster import reader
 from elf_cli.refusal import EXIT_WRONG, TroubleError
 from elf_operator import builders, names
 from elf_operator.builders import Defaults, Manifest

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from elf_cli import tree, tree_text
+from elf_cli.cluster.session import Session, beside
 from elf_cli.refusal import EXIT_NOTHING, TroubleError
-from elf_cli.session import Session, beside
-from elf_cli.tree_text import Line
+from elf_cli.views import tree, tree_text
+from elf_cli.views.tree_text import Line
 from elf_operator import names
 from elf_operator.kube import ApiError
 from elf_operator.observation import Pod, parse_pod

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from elf_cli.pod_states import NOBODY, Health, HomePods, Homes, pod_health
+from elf_cli.views.pod_states import NOBODY, Health, HomePods, Homes, pod_health
 from elf_operator.observation import Pod, parse_time
 from elf_worker.contract import Role, Slot, Wiring
 

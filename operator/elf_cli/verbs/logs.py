@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from elf_cli import loglines
-from elf_cli.loglines import Line
+from elf_cli.cluster.session import Session, run
+from elf_cli.cluster.target import Target
 from elf_cli.options import Context, Job, Kubeconfig, Namespace
 from elf_cli.refusal import EXIT_WRONG, TroubleError, refuse
-from elf_cli.session import Session, run
-from elf_cli.target import Target
+from elf_cli.views import loglines
+from elf_cli.views.loglines import Line
 from elf_operator import names
 from elf_operator.kube import ApiError
 from elf_operator.observation import Pod, parse_pod
@@ -74,7 +74,7 @@ def logs(
     asked = Asked(job, role, index, tail, previous, timestamps)
     target = Target(namespace, context, kubeconfig)
     if follow:
-        from elf_cli.log_following import keep_telling
+        from elf_cli.cluster.log_following import keep_telling
 
         run(target, lambda session: keep_telling(session, asked))
     else:

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from elf_cli import completion, who
+from elf_cli import who
+from elf_cli.cluster import completion
+from elf_cli.cluster.session import Session, run
+from elf_cli.cluster.target import Target
 from elf_cli.options import Context, Job, Kubeconfig, Namespace
 from elf_cli.refusal import EXIT_NOTHING, EXIT_WRONG, TroubleError, refuse
-from elf_cli.session import Session, run
-from elf_cli.target import Target
 from elf_operator import names
 from elf_operator.kube import ApiError
 from elf_operator.observation import Pod, parse_pod

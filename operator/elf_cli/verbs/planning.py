@@ -12,12 +12,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from elf_cli import completion
 from elf_cli import output as formats
+from elf_cli.cluster import completion
+from elf_cli.cluster.target import Target
 from elf_cli.files import FileError, read_job
 from elf_cli.options import Context, Kubeconfig, Namespace, Output
 from elf_cli.refusal import EXIT_NOTHING, EXIT_WRONG, TroubleError, refuse
-from elf_cli.target import Target
 from elf_operator.builders import Defaults
 from elf_operator.observation import Observation
 from elf_operator.planner import plan
@@ -65,7 +65,7 @@ def _of_file(path: str) -> Observation:
 
 
 def _of_job(name: str, target: Target) -> Observation:
-    from elf_cli.session import Session, connect
+    from elf_cli.cluster.session import Session, connect
     from elf_operator import kube
     from elf_operator.watchmen import Nodes, Pulse
 

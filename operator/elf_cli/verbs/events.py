@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from elf_cli import happenings
 from elf_cli import output as formats
-from elf_cli.happenings import HEADER, Happening
+from elf_cli.cluster.session import Session, run
+from elf_cli.cluster.target import Target
 from elf_cli.options import Context, Job, Kubeconfig, Namespace, Output
 from elf_cli.refusal import EXIT_WRONG, refuse
-from elf_cli.session import Session, run
-from elf_cli.target import Target
-from elf_cli.tree_text import columns
+from elf_cli.views import happenings
+from elf_cli.views.happenings import HEADER, Happening
+from elf_cli.views.tree_text import columns
 
 WIDTHS = (24, 7, 20, 36, 5)
 """Of the columns while lines come one by one: nobody knows how long the next one is."""

@@ -1,0 +1,1 @@
+"""What is observed, as rows and trees: pure functions."""

@@ -14,6 +14,7 @@ from elf_operator.builders import Defaults, Manifest
 from elf_operator.spec import parse_job
 from elf_worker.contract import API_GROUP, CHECKPOINT_DIR, Role
 from elf_worker.roles.checkpoints import CHECKPOINT_FILE
+from elf_worker.roles.delivery import MODEL_FILE
 
 DEADLINE_SECONDS = 3600
 """A reader ends by then, whatever becomes of who made it."""
@@ -31,6 +32,8 @@ class Kept:
     round: int
     digest: str
     claim: str
+    output: str
+    """Where spec.output has put the model; empty if nowhere."""
 
     @property
     def why_not(self) -> str:
@@ -43,11 +46,13 @@ class Kept:
                 f"{so_far}: its model is there once it is Complete; "
                 f"kubectl wait --for=condition=Complete etj/{self.job} -n {self.namespace} waits for that"
             )
+        if not self.claim and self.output:
+            return f"{self.job}: its model is where spec.output put it: {self.output}"
         if not self.claim:
             return (
                 f"{self.job}: kept no model, its pods took it with them. For a job to keep it, set "
-                "spec.northPole.checkpoint.volumeClaim to a PersistentVolumeClaim of its namespace; trained "
-                f"again like that it ends with the same bits ({self.digest})"
+                "spec.northPole.checkpoint.volumeClaim to a PersistentVolumeClaim of its namespace, or spec.output; "
+                f"trained again like that it ends with the same bits ({self.digest})"
             )
         return ""
 
@@ -61,6 +66,7 @@ class Kept:
             "round": self.round,
             "modelDigest": self.digest or None,
             "keptOn": place,
+            "output": self.output or None,
             "problem": self.why_not or None,
         }
 
@@ -77,7 +83,18 @@ def kept(body: Mapping[str, Any]) -> Kept:
         round=int(training.get("round", 0)),
         digest=training.get("modelDigest") or "",
         claim=checkpoint.get("volumeClaim") or "",
+        output=_output(body["spec"].get("output") or {}),
     )
+
+
+def _output(output: Mapping[str, Any]) -> str:
+    """In words."""
+    if url := output.get("url"):
+        return f"{str(url).rstrip('/')}/{MODEL_FILE}"
+    if claim := output.get("volumeClaim"):
+        folder = str(output.get("path", "")).strip("/")
+        return f"volume claim {claim}, file {f'{folder}/{MODEL_FILE}'.lstrip('/')}"
+    return ""
 
 
 def image_of(body: Mapping[str, Any], pods: Iterable[Mapping[str, Any]], asked: str | None) -> Defaults:

@@ -52,6 +52,21 @@ def test_whether_there_is_a_model(claim: str | None, state: str, said: str) -> N
     assert data["keptOn"] == ({"volumeClaim": claim, "file": "state.safetensors"} if claim else None)
 
 
+@pytest.mark.parametrize(
+    ("output", "place"),
+    [
+        ({"url": "s3://bucket/night/"}, "s3://bucket/night/model.safetensors"),
+        ({"volumeClaim": "gifts"}, "volume claim gifts, file model.safetensors"),
+        ({"volumeClaim": "gifts", "path": "a/b/"}, "volume claim gifts, file a/b/model.safetensors"),
+    ],
+)
+def test_where_the_job_put_it_itself(output: dict[str, str], place: str) -> None:
+    kept = models.kept(job(None, output=output))
+    assert kept.why_not == f"sleigh: its model is where spec.output put it: {place}"
+    assert kept.as_data()["output"] == place
+    assert not models.kept(job("states", output=output)).why_not, "it can be fetched"
+
+
 def container(image: str) -> dict[str, Any]:
     return {"name": "elf", "image": image, "imagePullPolicy": "Never"}
 

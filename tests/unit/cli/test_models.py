@@ -38,7 +38,7 @@ def job(claim: str | None = "states", state: str = "Complete", **spec: Any) -> d
     ("claim", "state", "said"),
     [
         ("states", "Complete", ""),
-        (None, "Complete", "set spec.northPole.checkpoint.volumeClaim to a PersistentVolumeClaim"),
+        (None, "Complete", "set spec.output or spec.northPole.checkpoint.volumeClaim; trained again"),
         ("states", "Running", "is Running after 9 rounds: its model is there once it is Complete"),
         (None, "Suspended", "is Suspended after 9 rounds: it has no trained model"),
         ("states", "Failed", "is Failed after 9 rounds: it has no trained model"),

@@ -135,7 +135,9 @@ def test_the_model_of_a_job_with_a_volume(
 def test_a_job_without_a_volume_keeps_no_model(kubectl: Kubectl, sample: Make) -> None:
     start(kubectl, sample(homes=FEW_PODS, rounds=LONG["rounds"] // 20, target=None), until_round=1)
     complete(kubectl, "digits")
-    assert "set spec.northPole.checkpoint.volumeClaim" in elf(kubectl, "model", "digits", status=1)
+    assert "set spec.output or spec.northPole.checkpoint.volumeClaim" in elf(
+        kubectl, "model", "digits", status=1
+    )
 
 
 def test_kubectl_finds_the_plugin(patient: Patient) -> None:

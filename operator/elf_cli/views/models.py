@@ -50,9 +50,9 @@ class Kept:
             return f"{self.job}: its model is where spec.output put it: {self.output}"
         if not self.claim:
             return (
-                f"{self.job}: kept no model, its pods took it with them. For a job to keep it, set spec.output or "
-                "spec.northPole.checkpoint.volumeClaim; trained again like that it ends with the same bits "
-                f"({self.digest})"
+                f"{self.job}: kept no model, its pods took it with them. For a job to keep it, "
+                "set spec.output or spec.northPole.checkpoint.volumeClaim; trained again like that it ends with the "
+                f"same bits ({self.digest})"
             )
         return ""
 

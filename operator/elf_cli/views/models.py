@@ -51,8 +51,8 @@ class Kept:
         if not self.claim:
             return (
                 f"{self.job}: kept no model, its pods took it with them. For a job to keep it, "
-                "set spec.output or spec.northPole.checkpoint.volumeClaim; trained again like that it ends with the "
-                f"same bits ({self.digest})"
+                "set spec.output or spec.northPole.checkpoint.volumeClaim; trained again like that "
+                f"it ends with the same bits ({self.digest})"
             )
         return ""
 

@@ -13,12 +13,8 @@ from e2e.faults import ENDLESS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 Make = Callable[..., dict[str, Any]]
-SMALL: dict[str, Any] = {
-    "rounds": 5,
-    "target": None,
-    "homes": {"replicas": 2, "perPod": 2},
-    "miniDataCenters": {"replicas": 1},
-}
+FEW: dict[str, Any] = {"homes": {"replicas": 2, "perPod": 2}, "miniDataCenters": {"replicas": 1}}
+SMALL: dict[str, Any] = {"rounds": 5, "target": None, **FEW}
 
 
 def failed(kubectl: Kubectl, name: str) -> dict[str, Any]:
@@ -29,7 +25,7 @@ def failed(kubectl: Kubectl, name: str) -> dict[str, Any]:
 
 
 def test_a_job_that_takes_too_long_fails_and_its_pods_go(kubectl: Kubectl, sample: Make) -> None:
-    job = sample(**(ENDLESS | {"activeDeadlineSeconds": 20, "homes": SMALL["homes"]}), miniDataCenters={})
+    job = sample(**(ENDLESS | FEW | {"activeDeadlineSeconds": 20}))
     assert kubectl.apply(job).returncode == 0
     said = failed(kubectl, "digits")
     assert said["reason"] == "DeadlineExceeded"
@@ -47,7 +43,7 @@ def test_an_ended_job_goes_by_itself_with_all_that_is_its_own(kubectl: Kubectl, 
 
 
 def test_an_output_that_cannot_be_written_is_said_at_once(kubectl: Kubectl, sample: Make) -> None:
-    job = sample(**(ENDLESS | {"homes": SMALL["homes"]}), output={"url": "nowhere://bucket/night"})
+    job = sample(**(ENDLESS | FEW | {"output": {"url": "nowhere://bucket/night"}}))
     assert kubectl.apply(job).returncode == 0
     reason = lambda: (condition(kubectl.job("digits"), "Degraded") or {}).get("reason")  # noqa: E731
     wait("the condition", lambda: reason() == "OutputNotWritten", 120)

@@ -74,11 +74,11 @@ def test_a_killed_mdc_heals_before_the_eyes_of_who_watches(patient: Patient, tmp
     victim = patient.pod("mdc", 1)["metadata"]["name"]
     incarnation, round_ = patient.serving()[1][0], patient.round()
     said = tmp_path / "watched"
-    with said.open("w") as file:
+    with said.open("w") as file, (tmp_path / "logs").open("w") as logged:
         watcher = subprocess.Popen(command(kubectl, "status", job, "--watch"), stdout=file)
         follower = subprocess.Popen(
             command(kubectl, "logs", job, "--role", "mdc", "-f", "--tail", "1"),
-            stdout=(tmp_path / "logs").open("w"),
+            stdout=logged,
         )
         try:
             wait("the job is shown", lambda: f"{job}  Running" in said.read_text(), 60)

@@ -121,6 +121,7 @@ class Shell:
         """Let readiness probes connect."""
         if self._ready is None:
             self._ready = await asyncio.start_server(_greet, self._address, READY_PORT, reuse_address=True)
+            _log.info("ready to serve at %s", self._address)
 
     # -- links --------------------------------------------------------------------------------------------
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from elf_cli import check, look, planning, plot, run
+from elf_cli.local.browser import with_default
 
 app = typer.Typer(
     name="elf",
@@ -31,4 +34,4 @@ app.command("check-statistic")(check.check_statistic)
 
 def main() -> None:
     """Entry point of `elf` and `kubectl elf`."""
-    app()
+    app(with_default(sys.argv[1:]))

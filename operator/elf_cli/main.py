@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from elf_cli.local.browser import with_default
 
 HERE, THERE, BOTH = "On this machine", "On a cluster", "Figures, of a run here or a job on a cluster"
 
@@ -98,4 +101,4 @@ def _root() -> None:
 
 def main() -> None:
     """Entry point of `elf` and `kubectl elf`."""
-    app()
+    app(with_default(sys.argv[1:]))

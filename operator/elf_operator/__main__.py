@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logs.set_up(args.log_format, args.verbose)
     namespaces = args.namespace or [n for n in os.environ.get("ELF_NAMESPACES", "").split(",") if n]
     defaults = Defaults(worker_image=args.worker_image, pull_policy=args.pull_policy)
-    settings = handlers.Settings(defaults, namespaces, args.lease, args.listen)
+    settings = handlers.Settings(defaults, namespaces, args.lease, args.listen, args.dashboard)
     asyncio.run(
         kopf.operator(
             registry=handlers.registry(settings),
@@ -60,6 +60,14 @@ def _parser() -> argparse.ArgumentParser:
         type=_address,
         default=None,
         help="serve /healthz, /readyz and /metrics here, such as 0.0.0.0:8080",
+    )
+    parser.add_argument(
+        "--dashboard",
+        metavar="ADDRESS:PORT",
+        type=_address,
+        default=os.environ.get("ELF_DASHBOARD") or None,
+        help="serve the dashboard here; it has no login: 127.0.0.1:8081 and `kubectl port-forward`"
+        " (default: $ELF_DASHBOARD, or none)",
     )
     parser.add_argument(
         "--lease",

@@ -16,8 +16,9 @@ from typing import Any
 
 import kopf
 
-from elf_operator import health, kube, names
+from elf_operator import dashboard, health, kube, names
 from elf_operator.builders import Defaults
+from elf_operator.gallery import Gallery, Overseen
 from elf_operator.leadership import Election
 from elf_operator.metrics import Metrics
 from elf_operator.running import HEARTBEAT_SLACK_SECONDS, acted_on
@@ -43,6 +44,8 @@ class Settings:
     """(namespace, name) of the Lease without which it does nothing but watch; None: it is the only one."""
     listen: tuple[str, int] | None = None
     """(address, port) of its health and metrics."""
+    dashboard: tuple[str, int] | None = None
+    """(address, port) of its dashboard, which has no login."""
 
 
 class Endless:
@@ -64,6 +67,7 @@ class Operator:
         self._metrics = Metrics()
         self._health = health.Health(time.monotonic)
         self.pulse, self.nodes = Pulse(time.monotonic), Nodes(time.monotonic)
+        self.gallery = Gallery(time.time) if settings.dashboard else None
         self.queue: Queue
         self.cluster: kube.KubeCluster
 
@@ -75,7 +79,8 @@ class Operator:
         may_write, leading = self._stand(bare)
         api = bare.watched(may_write, self._requested)
         self.cluster = kube.KubeCluster(api, self.pulse, self.nodes, metrics.events_dropped.inc)
-        self.queue = Queue(self.cluster, settings.defaults, self.pulse.listen_anew, leading, metrics)
+        seen = Overseen(self.cluster, self.gallery) if self.gallery else self.cluster
+        self.queue = Queue(seen, settings.defaults, self.pulse.listen_anew, leading, metrics)
         self._stack.push_async_callback(self.queue.close)
         metrics.show("jobs", "Jobs there are.", lambda: float(len(self.queue)))
         metrics.show_by("state", "jobs_by_state", "Jobs by their state.", self.queue.states)
@@ -85,10 +90,21 @@ class Operator:
             self._spawn(self._list_jobs(api, namespace))
         if settings.listen:
             await self._stack.enter_async_context(health.served(self._health, metrics, *settings.listen))
+        if self.gallery and settings.dashboard:
+            await self._serve_dashboard(self.gallery, *settings.dashboard)
 
     async def stop(self) -> None:
         """Leave everything as it is, and the Lease to others."""
         await self._stack.aclose()
+
+    async def _serve_dashboard(self, gallery: Gallery, address: str, port: int) -> None:
+        """Without a free port there is no dashboard; jobs are looked after all the same."""
+        try:
+            shown = await self._stack.enter_async_context(dashboard.served(gallery, address, port))
+        except OSError as error:
+            _log.error("no dashboard (--dashboard %s:%d): %s", address, port, error)
+            return
+        _log.info("dashboard: %s", shown.url)
 
     def _stand(self, api: kube.KubeApi) -> tuple[Callable[[], bool], asyncio.Event]:
         """(whether a write may begin, set once this operator leads)."""
@@ -115,7 +131,10 @@ class Operator:
         while True:
             pause = LIST_SECONDS
             try:
-                self.queue.resync(namespace, await api.jobs(namespace))
+                existing = await api.jobs(namespace)
+                self.queue.resync(namespace, existing)
+                if self.gallery:
+                    self.gallery.keep(namespace, existing)
             except OUTAGES as error:
                 pause = 2.0
                 _log.warning("jobs cannot be listed: %s", brief(error))
@@ -158,7 +177,11 @@ async def _job_changed(type: str | None, body: kopf.Body, memo: Any, **_: Any) -
     if type == "DELETED":
         operator.queue.forget(key)
         operator.cluster.forget(uid)
+        if operator.gallery:
+            operator.gallery.forget(key)
         return
+    if operator.gallery:
+        operator.gallery.progress(body)
     operator.queue.wake_if_new(key, mark_of(body))
     operator.pulse.note(uid, body.status.get("training") or {})
     policy = body.spec.get("failurePolicy") or {}

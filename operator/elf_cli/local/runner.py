@@ -19,6 +19,7 @@ from elf_cli.local.faults import Kill
 from elf_cli.local.scaling import Scale
 from elf_operator import names, status
 from elf_operator.builders import Defaults
+from elf_operator.gallery import Gallery, Overseen
 from elf_operator.observation import Observation
 from elf_operator.plans import Event
 from elf_operator.reconcile import reconcile
@@ -72,6 +73,8 @@ class Runner:
     view: View
     kills: Sequence[Kill] = ()
     scales: Sequence[Scale] = ()
+    gallery: Gallery | None = None
+    """Where the run is shown too, if in a browser."""
     account: Account = field(default_factory=lambda: Account(time.time()))
     _pending: list[Kill] = field(default_factory=list)
     _edits: list[Scale] = field(default_factory=list)
@@ -100,13 +103,14 @@ class Runner:
     async def _operate(self) -> None:
         """The operator's loop, woken by the cluster instead of by watches."""
         pause: float | None = None
+        cluster = Overseen(self.cluster, self.gallery) if self.gallery else self.cluster
         while self._end() is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self.cluster.woken.wait()
             self.cluster.woken.clear()
             where = (self.job.namespace, self.job.name)
-            decided = await reconcile(self.cluster, *where, Defaults(), time.time)
+            decided = await reconcile(cluster, *where, Defaults(), time.time)
             pause = decided.again_after if decided else None
             self._note_replacements()
             self.view.update(self.cluster)
@@ -129,6 +133,8 @@ class Runner:
 
     def _observe_progress(self) -> None:
         self.account.sample(time.time(), self.cluster.training())
+        if self.gallery:
+            self.gallery.progress({**self.cluster.body, "status": self.cluster.status})
 
     def _do_scales(self, round_: int) -> None:
         while self._edits and self._edits[0].round <= round_:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from elf_cli.local.faults import Kill
     from elf_cli.local.runner import Outcome
     from elf_cli.local.scaling import Scale
+    from elf_operator.gallery import Gallery
 
 EXIT_INTERRUPTED = 130
 
@@ -42,11 +43,19 @@ def run(
         pathlib.Path | None, typer.Option(help="Logs and state of the run. Default: runs/<time>-<pid>.")
     ] = None,
     plain: Annotated[bool, typer.Option(help="Plain lines even on a terminal.")] = False,
+    dashboard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS:PORT]",
+            help="Show the run in a browser while it lasts. Without an address: 127.0.0.1:8080.",
+        ),
+    ] = None,
 ) -> None:
     """Train a job on this machine, without a cluster: every pod is a local process.
 
     Exit status: 0 the job is complete; 1 it failed; 2 the job or a flag is wrong; 130 interrupted.
     """
+    from elf_cli.local.browser import parse_address
     from elf_cli.local.faults import parse_kills
     from elf_cli.local.scaling import parse_scales, spec_after
 
@@ -62,13 +71,14 @@ def run(
         refuse(f"{file}: spec.suspend: is true: there is nothing to run")
     try:
         scales = parse_scales(scale or [], body)
+        where = parse_address(dashboard) if dashboard is not None else None
         kills = parse_kills(kill or [], spec, lambda round_: spec_after(body, scales, round_))
     except ValueError as error:
         refuse(str(error))
     for path in (report, model):
         if path is not None and not path.absolute().parent.is_dir():
             refuse(f"{path}: there is no folder {path.absolute().parent}")
-    request = _Request(job, spec, body, kills, scales, report, model, directory, plain)
+    request = _Request(job, spec, body, kills, scales, report, model, directory, plain, where)
     sys.exit(asyncio.run(_run(request)))
 
 
@@ -83,19 +93,35 @@ class _Request:
     model: pathlib.Path | None
     directory: pathlib.Path | None
     plain: bool
+    dashboard: tuple[str, int] | None
 
 
 async def _run(asked: _Request) -> int:
+    from elf_cli.local import browser
+
+    console = Console()
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    try:
+        async with browser.shown(asked.dashboard, say) as gallery:
+            return await _train(asked, console, gallery)
+    except browser.DashboardError as error:
+        refuse(str(error))
+
+
+async def _train(asked: _Request, console: Console, gallery: Gallery | None) -> int:
     from elf_cli.local import runner, view
     from elf_cli.local.cluster import LocalCluster
 
-    console = Console()
     directory = (asked.directory or runner.default_directory()).absolute()
     model = str(asked.model.absolute()) if asked.model else None
     cluster = LocalCluster(asked.body, directory, model)
     live = console.is_terminal and not asked.plain
     shown = (view.LiveView if live else view.PlainView)(console, asked.spec)
-    task = asyncio.ensure_future(runner.Runner(asked.job, cluster, shown, asked.kills, asked.scales).run())
+    work = runner.Runner(asked.job, cluster, shown, asked.kills, asked.scales, gallery)
+    task = asyncio.ensure_future(work.run())
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with shown:

@@ -1,0 +1,118 @@
+"""The dashboard's server as a browser meets it: what it serves, what it refuses, what it never does."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from builders import NOW, pod, settled, with_pod
+from elf_operator import dashboard
+from elf_operator.gallery import Gallery
+from elf_worker.contract import Role
+
+JOB = "api/jobs/pole/sleigh"
+
+
+@pytest.fixture
+def gallery() -> Gallery:
+    made = Gallery(lambda: NOW)
+    made.look(settled())
+    return made
+
+
+@pytest.fixture
+async def client(gallery: Gallery) -> AsyncIterator[aiohttp.ClientSession]:
+    async with (
+        dashboard.served(gallery, "127.0.0.1", 0) as board,
+        aiohttp.ClientSession(board.url) as session,
+    ):
+        yield session
+
+
+async def told(client: aiohttp.ClientSession, path: str, status: int = 200) -> Any:
+    async with client.get(path) as answer:
+        assert answer.status == status, await answer.text()
+        assert answer.content_type == "application/json"
+        return await answer.json()
+
+
+@pytest.mark.parametrize("path", ["", "static/dashboard.js", "api/jobs", JOB, "nothing", "static/nothing"])
+async def test_every_answer_is_guarded(client: aiohttp.ClientSession, path: str) -> None:
+    async with client.get(f"/{path}") as answer:
+        headers = answer.headers
+    policy = headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'") and "unsafe" not in policy and "http" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert headers["X-Content-Type-Options"] == "nosniff" and headers["X-Frame-Options"] == "DENY"
+    assert headers["Cache-Control"] == "no-store"
+
+
+async def test_the_page_and_its_files_name_nobody_else(client: aiohttp.ClientSession) -> None:
+    for name, kind in dashboard.TYPES.items():
+        async with client.get("/" if name == "index.html" else f"/static/{name}") as answer:
+            assert answer.status == 200 and answer.content_type == kind
+            text = await answer.text()
+        urls = set(re.findall(r"\w+://[^\"' )]+", text)) - {"http://www.w3.org/2000/svg"}
+        assert not urls and "innerHTML" not in text and "eval(" not in text
+
+
+async def test_jobs_and_a_job(client: aiohttp.ClientSession) -> None:
+    listed = await told(client, "/api/jobs")
+    assert [(j["namespace"], j["job"]) for j in listed["jobs"]] == [("pole", "sleigh")]
+    assert (await told(client, f"/{JOB}"))["tree"]["npdc"]["state"] == "serving"
+
+
+async def test_frames_since_the_last_question(client: aiohttp.ClientSession, gallery: Gallery) -> None:
+    first = (await told(client, f"/{JOB}"))["frame"]
+    gallery.look(with_pod(settled(), pod(Role.MDC, 1).name, phase="Failed"))
+    [frame] = (await told(client, f"/{JOB}?after={first}"))["frames"]
+    assert frame["tree"]["mdcs"][1]["state"] == "dead"
+
+
+@pytest.mark.parametrize(
+    "path", ["nothing", "api", "api/jobs/pole", "api/jobs/pole/none", "static/../gallery.py"]
+)
+async def test_what_is_not_there(client: aiohttp.ClientSession, path: str) -> None:
+    assert (await told(client, f"/{path}", 404))["error"]
+
+
+@pytest.mark.parametrize("after", ["x", "-1", "1e3", "9" * 17, "²"])
+async def test_a_frame_that_is_no_number(client: aiohttp.ClientSession, after: str) -> None:
+    assert "frame" in (await told(client, f"/{JOB}?after={after}", 400))["error"]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+async def test_get_only(client: aiohttp.ClientSession, method: str) -> None:
+    for path in ("/", "/api/jobs", f"/{JOB}"):
+        async with client.request(method, path) as answer:
+            assert (answer.status, answer.headers["Allow"]) == (405, "GET")
+            assert (await answer.json())["error"] == "GET only"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:1", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:80", 200),
+        ("evil.example", 421),
+        ("127.0.0.1.evil", 421),
+    ],
+)
+async def test_a_strangers_name_for_our_address(
+    client: aiohttp.ClientSession, host: str, status: int
+) -> None:
+    async with client.get("/api/jobs", headers={"Host": host}) as answer:
+        assert answer.status == status
+
+
+async def test_a_port_that_is_taken(gallery: Gallery) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        with pytest.raises(OSError):
+            async with dashboard.served(gallery, "127.0.0.1", held.getsockname()[1]):
+                pass

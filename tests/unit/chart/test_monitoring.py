@@ -26,7 +26,7 @@ TARGETS = {"namespace", "job", "pod", "le"}
 @pytest.fixture(scope="module")
 def world(chart: Chart) -> World:
     on = {"enabled": True}
-    names = ("serviceMonitor", "podMonitor", "prometheusRule", "dashboard")
+    names = ("serviceMonitor", "podMonitor", "prometheusRule", "grafanaDashboard")
     return chart.render({"replicas": 2, **dict.fromkeys(names, on)})
 
 

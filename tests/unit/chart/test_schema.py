@@ -51,9 +51,9 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
     known = {path for path in _known(SCHEMA) if path != "global"}
     ours = set(leaves(DEFAULTS))
     # Free maps have keys of their own in values.yaml, or none; resources may have more than the defaults.
-    assert {p for p in ours if p not in known} == {"dashboard.labels.grafana_dashboard"}
+    assert {p for p in ours if p not in known} == {"grafanaDashboard.labels.grafana_dashboard"}
     more = {p for p in known if p not in ours and not p.startswith(("resources.", "affinity."))}
-    assert more == {"dashboard.labels"}
+    assert more == {"grafanaDashboard.labels"}
 
 
 def _known(schema: Mapping[str, Any], path: str = "") -> Iterator[str]:
@@ -68,7 +68,7 @@ def _known(schema: Mapping[str, Any], path: str = "") -> Iterator[str]:
         yield path
 
 
-@pytest.mark.parametrize("group", sorted(set(groups(DEFAULTS)) - {"dashboard.labels"}))
+@pytest.mark.parametrize("group", sorted(set(groups(DEFAULTS)) - {"grafanaDashboard.labels"}))
 def test_a_typo_is_refused_by_its_name(group: str) -> None:
     errors = list(VALIDATOR.iter_errors(changed(DEFAULTS, f"{group}.tpyo".lstrip("."), 1)))
     assert [".".join(map(str, error.absolute_path)) for error in errors] == [group]
@@ -109,7 +109,7 @@ WRONG: dict[str, Any] = {
     "networkPolicy.apiServer.cidrs": ["10.0.0.1"],
     "serviceMonitor.interval": "often",
     "prometheusRule.replacementsStorm": 0,
-    "dashboard.labels": {"a": 1},
+    "grafanaDashboard.labels": {"a": 1},
 }
 
 

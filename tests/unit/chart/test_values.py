@@ -85,7 +85,8 @@ PEER = {"namespaceSelector": {"matchLabels": {"a": "b"}}}
 SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
 OWN = {f"{HOME}name": "elf-training-operator", f"{HOME}instance": "elf", f"{HOME}component": "operator"}
 TOLERATION = {"key": "a", "operator": "Exists"}
-DASHBOARD = {"dashboard": {"enabled": True}}
+DASHBOARD = {"grafanaDashboard": {"enabled": True}}
+SHOWN = {"dashboard": {"enabled": True}}
 BUDGETED = {"replicas": 3}
 NODE = {"nodeAffinity": {"a": 1}}
 CIDR = "10.0.0.1/32"
@@ -196,15 +197,17 @@ ROWS = [
     Row("prometheusRule.labels", {"a": "b"}, meta("PrometheusRule", "labels", "a"), "b", ALERTED),
     Row("prometheusRule.replacementsStorm", 7, alerts("[10m])) > 7"), True, ALERTED),
     Row("prometheusRule.stalledMinutes", 7, alerts("elf_round[7m]", "offset 7m"), True, ALERTED),
-    Row("dashboard.enabled", True, kinds("ConfigMap"), {"ConfigMap": 1}),
+    Row("dashboard.enabled", True, argument("--dashboard=127.0.0.1:8081"), True),
+    Row("dashboard.port", 9999, argument("--dashboard=127.0.0.1:9999"), True, SHOWN),
+    Row("grafanaDashboard.enabled", True, kinds("ConfigMap"), {"ConfigMap": 1}),
     Row(
-        "dashboard.labels.grafana_dashboard",
+        "grafanaDashboard.labels.grafana_dashboard",
         "2",
         meta("ConfigMap", "labels", "grafana_dashboard"),
         "2",
         DASHBOARD,
     ),
-    Row("dashboard.annotations", {"a": "b"}, meta("ConfigMap", "annotations", "a"), "b", DASHBOARD),
+    Row("grafanaDashboard.annotations", {"a": "b"}, meta("ConfigMap", "annotations", "a"), "b", DASHBOARD),
 ]
 
 
@@ -230,8 +233,8 @@ def test_one_replica_is_put_anywhere_and_more_rather_apart(chart: Chart) -> None
 
 def test_the_operator_s_own_labels_cannot_be_taken_away(chart: Chart) -> None:
     mine = {f"{HOME}name": "x", f"{HOME}managed-by": "me", "helm.sh/chart": "y"}
-    given = {"commonLabels": mine, "podLabels": mine, "dashboard": {"enabled": True, "labels": mine}}
-    assert chart.render(given).names == chart.render({"dashboard": {"enabled": True}}).names
+    given = {"commonLabels": mine, "podLabels": mine, "grafanaDashboard": {"enabled": True, "labels": mine}}
+    assert chart.render(given).names == chart.render(DASHBOARD).names
     for it in chart.render(given).objects:
         assert it["metadata"]["labels"][f"{HOME}name"] == "elf-training-operator"
         assert it["metadata"]["labels"][f"{HOME}managed-by"] == "Helm"

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from builders import DEFAULTS, JOB, body, job, valid
+from elf_cli.cluster import session
+from elf_cli.cluster.target import Target
 from elf_cli.verbs import planning
 from elf_operator import builders, kube
 from elf_operator.watchmen import ZONE_LABEL, Nodes, Pulse
@@ -36,6 +38,8 @@ class Api:
             if not self.may_see_nodes:
                 raise kube.ApiError(status=403, reason="Forbidden")
             return {"items": [node("a", "east"), node("b", ""), node("c", "west")]}
+        if path.endswith(f"elftrainingjobs/{JOB}"):
+            return body()
         pods = []
         for role, index, where in ((Role.MDC, 0, "a"), (Role.HOME, 1, "b"), (Role.HOME, 2, "")):
             manifest = builders.pod(job(), valid(job()), DEFAULTS, role, index, 0)
@@ -59,8 +63,10 @@ def test_elf_plan_knows_zones_if_it_may_see_nodes(
     monkeypatch: pytest.MonkeyPatch, may: bool, zones: dict[str, str]
 ) -> None:
     @contextlib.asynccontextmanager
-    async def connect(context: str | None = None) -> AsyncIterator[Api]:
-        yield Api(may)
+    async def connect(target: Target) -> AsyncIterator[session.Session]:
+        made = session.Session(None, "pole", target)  # type: ignore[arg-type]
+        made.api = Api(may)  # type: ignore[assignment]
+        yield made
 
-    monkeypatch.setattr(kube, "connect", connect)
-    assert planning._of_job(JOB, "pole", None).zones == zones
+    monkeypatch.setattr(session, "connect", connect)
+    assert planning._of_job(JOB, Target(None, None, None)).zones == zones

@@ -15,11 +15,12 @@ BENCH_FLAGS ?= -n 5 --dist worksteal
 MINUTES ?= 60
 MARK := $(VENV)/.installed
 
-.PHONY: demo test slow e2e nightly bench images lint chart manifests checkov helm help clean
+.PHONY: demo test slow browser e2e nightly bench images lint chart manifests checkov helm help clean
 help:
 	@echo "make demo    train handwritten digits here, without a cluster; one data center dies on the way"
 	@echo "make test    the fast tests: unit, protocol simulation, contract, local runs"
 	@echo "make slow    what takes longer: stragglers, drills and scaling among real processes, more seeds"
+	@echo "make browser the dashboard in Chromium (apt-get install chromium)"
 	@echo "make e2e     CONTEXT=NAME: on a cluster you trust; CLUSTER=kind: on a kind cluster made for it"
 	@echo "make nightly CONTEXT=NAME MINUTES=60: the operator crashes at every call, and under new faults"
 	@echo "make bench   timings, as ratios"
@@ -48,6 +49,10 @@ test: $(MARK) helm
 slow: $(MARK)
 	$(BIN)/python -m pytest -m slow
 	ELF_SIM_SEEDS=10000 $(BIN)/python -m pytest -n $(JOBS) tests/unit/protocol/test_simulation.py
+
+browser: $(MARK)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lint,browser]'
+	$(BIN)/python -m pytest -m slow tests/browser
 
 lint: $(MARK)
 	$(BIN)/ruff check .

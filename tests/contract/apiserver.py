@@ -215,12 +215,12 @@ class Server:
         response = web.StreamResponse()
         await response.prepare(request)
         while True:
-            news = self._news
-            for line in lines[told:]:
+            news, over, fresh = self._news, log.over, lines[told:]  # more may come while these are sent
+            for line in fresh:
                 if line[:19] >= since:
                     await response.write(line.encode() + b"\n")
-            told = len(lines)
-            if log.over or request.query.get("follow") != "true":
+            told += len(fresh)
+            if over or request.query.get("follow") != "true":
                 return response
             await news.wait()
 

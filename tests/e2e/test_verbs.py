@@ -100,6 +100,7 @@ def test_a_killed_mdc_heals_before_the_eyes_of_who_watches(patient: Patient, tmp
 
 def test_suspend_and_resume(patient: Patient) -> None:
     kubectl, job = patient.kubectl, patient.job
+    wait("a round is done", lambda: patient.round() > 0, 60)
     assert "is not suspended" in elf(kubectl, "resume", job)
     assert "start over from round 0" in elf(kubectl, "suspend", job)
     wait("no pods", lambda: not kubectl.pods(job), 120)

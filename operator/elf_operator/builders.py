@@ -195,7 +195,9 @@ def pod(job: Job, spec: Spec, defaults: Defaults, role: Role, index: int, incarn
         manifest["metadata"]["labels"][names.LABEL_QUEUE] = queue
     if role is Role.NPDC:
         manifest["spec"]["serviceAccountName"] = names.npdc(job.name)
-        claims = {"checkpoint": spec.volume_claim, "output": spec.output_claim}
+        claims = {"checkpoint": spec.volume_claim}
+        if spec.output_claim:
+            claims[_output_volume(spec)] = spec.output_claim
         manifest["spec"]["volumes"] = [
             _TMP,
             *(
@@ -205,6 +207,11 @@ def pod(job: Job, spec: Spec, defaults: Defaults, role: Role, index: int, incarn
             ),
         ]
     return _with_template(manifest, template)
+
+
+def _output_volume(spec: Spec) -> str:
+    """A pod that names one claim twice is not started by every kubelet: one volume, mounted twice."""
+    return "output" if spec.output_claim != spec.volume_claim else "checkpoint"
 
 
 def avoiding(manifest: Manifest, nodes: Sequence[str]) -> Manifest:
@@ -259,7 +266,7 @@ def _container(
         if spec.output_url:
             env.append({"name": contract.ENV_OUTPUT, "value": spec.output_url})
         if spec.output_claim:
-            mounts.append({"name": "output", "mountPath": contract.OUTPUT_DIR})
+            mounts.append({"name": _output_volume(spec), "mountPath": contract.OUTPUT_DIR})
     else:
         if role is Role.HOME:
             homes = format_ids(spec.share(index, spec.homes))

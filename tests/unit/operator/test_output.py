@@ -69,6 +69,15 @@ def test_a_volume_is_mounted(path: str | None, url: str) -> None:
     assert claims["output"] == {"claimName": "models"}
 
 
+def test_one_claim_for_both_is_one_volume() -> None:
+    made = job(output={"volumeClaim": "both"}, northPole={"checkpoint": {"volumeClaim": "both"}})
+    spec = builders.pod(made, valid(made), DEFAULTS, Role.NPDC, 0, 0)["spec"]
+    claims = [v for v in spec["volumes"] if "persistentVolumeClaim" in v]
+    assert claims == [{"name": "checkpoint", "persistentVolumeClaim": {"claimName": "both"}}]
+    mounts = {m["mountPath"]: m["name"] for m in spec["containers"][0]["volumeMounts"]}
+    assert mounts[contract.OUTPUT_DIR] == mounts[contract.CHECKPOINT_DIR] == "checkpoint"
+
+
 @pytest.mark.parametrize("role", [Role.MDC, Role.HOME])
 @pytest.mark.parametrize("output", [BUCKET, VOLUME], ids=["bucket", "volume"])
 def test_nobody_but_the_npdc_has_any_of_it(role: Role, output: dict[str, Any]) -> None:

@@ -14,19 +14,26 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 
 def test_a_node_without_power(
-    kubectl: Kubectl, admit: Callable[..., Patient], breaker: Breaker, request: pytest.FixtureRequest
+    kubectl: Kubectl,
+    operator: Kubectl,
+    admit: Callable[..., Patient],
+    breaker: Breaker,
+    request: pytest.FixtureRequest,
 ) -> None:
-    """The node of an MDC; the homes and the NPDC are on another one."""
+    """The node of an MDC; the homes, the NPDC and the operator are on another one."""
     nodes = sorted(node["metadata"]["name"] for node in kubectl.get("nodes")["items"])
     if len(nodes) < 2:
         pytest.skip("needs a cluster of two nodes or more, such as tests/e2e/kind.yaml makes")
-    stays, goes = nodes[0], nodes[-1]
+    [acting, *_] = operator.get("pods", "-l", "app.kubernetes.io/name=elf-operator")["items"]
+    stays = acting["spec"]["nodeName"]
+    goes = next(node for node in nodes if node != stays)
     here = {"spec": {"nodeSelector": {"kubernetes.io/hostname": stays}}}
     homes, took = {"replicas": 12, "perPod": 3, "template": here}, []
     for _ in range(request.config.getoption("--power-cuts")):
         patient = admit(homes=homes, northPole={"template": here})
         before = patient.homes()
         [index, *_] = wait("an MDC runs on that node", partial(_moved, patient, goes), 300)
+        wait("a round is done", lambda: patient.round() > 0, 60)  # noqa: B023
         incarnation, round_ = patient.serving()[index][0], patient.round()
         over = partial(replaced, patient, index, incarnation, round_)
         took.append(patient.timed(partial(breaker, "node-down", goes), over))

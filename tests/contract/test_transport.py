@@ -81,7 +81,7 @@ async def listening(owner: Owner, most: int = MOST, limits: Limits | None = None
     """`host:port` at which `owner` takes connections."""
     server = await listen(owner, HOST, 0, owner.silence, limits or Limits(most))
     try:
-        yield "{}:{}".format(*server.sockets[0].getsockname())
+        yield f"{HOST}:{server.port}"
     finally:
         server.close()
         for link in owner.opened:

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from elf_worker.contract import Role
 from elf_worker.roles import environment
+from elf_worker.transport import IdentityError
 
 EXIT_INJECTED = 1
 EXIT_FENCED = 3
@@ -37,7 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Each role is imported only when it runs: an MDC must not pay for torch.
     module = importlib.import_module(f"elf_worker.roles.{role}")
     signal.signal(signal.SIGTERM, lambda *_: leave(143))  # as PID 1 there is no default action
-    stop = asyncio.run(module.run(env))
+    try:
+        stop = asyncio.run(module.run(env))
+    except IdentityError as error:
+        parser.error(str(error))
     logging.info("%s: %s", stop.outcome, stop.message)
     if stop.outcome == "Fenced":
         return EXIT_FENCED

@@ -71,6 +71,45 @@ OUTPUT_DIR = "/var/elf/output"
 """Where the volume for them is mounted in the NPDC's pod."""
 ENV_MODEL_OUT = "ELF_MODEL_OUT"
 """File that receives the trained model as safetensors (optional)."""
+ENV_IDENTITY = "ELF_IDENTITY"
+"""Directory with this pod's key and certificate, if the job's links are mutual TLS."""
+ENV_FIGURES_TOKENS = "ELF_FIGURES_TOKENS"
+"""SHA-256 (hex, separated by commas) of the tokens that open the figures; absent: they are open to all."""
+IDENTITY_DIR = "/var/run/elf/identity"
+CERTIFICATE_FILE, KEY_FILE, AUTHORITY_FILE = "tls.crt", "tls.key", "ca.crt"
+"""Names within it, as in every Secret of the type kubernetes.io/tls."""
+TRUST_DOMAIN = f"jobs.{API_GROUP}"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who a certificate says its holder is. `incarnation` is 0 for pods of homes, which have none."""
+
+    job: str
+    """UID of the job."""
+    role: Role
+    index: int
+    incarnation: int
+
+    def to_uri(self) -> str:
+        """As a SPIFFE ID, the certificate's one subject alternative name."""
+        return f"spiffe://{TRUST_DOMAIN}/{self.job}/{self.role}/{self.index}/{self.incarnation}"
+
+    @classmethod
+    def from_uri(cls, uri: str) -> Peer:
+        """Inverse of `to_uri`. Raises ValueError for anything else."""
+        try:
+            job, role, index, incarnation = uri.removeprefix(f"spiffe://{TRUST_DOMAIN}/").split("/")
+            peer = cls(job, Role(role), int(index), int(incarnation))
+        except ValueError:
+            peer = None
+        if peer is None or peer.to_uri() != uri:
+            raise ValueError(f"{uri!r} names no pod of a job")
+        return peer
+
+    def __str__(self) -> str:
+        """For logs."""
+        return f"{self.role} {self.index}, incarnation {self.incarnation}"
 
 
 @dataclass(frozen=True)
@@ -243,6 +282,8 @@ class Wiring:
     """Homes there will be once all pods are ready: so many may ask for their MDC. 0: no more than `homes`."""
     absent: frozenset[int] = frozenset()
     """Homes that are known to send nothing for now. A round need not wait for them if its quorum is met."""
+    authority: str = ""
+    """SHA-256 of the certificate that all pods of the job trust. Empty: their links are plain TCP."""
 
     def to_json(self) -> str:
         """One line of JSON with sorted keys, so equal wirings are equal texts."""
@@ -256,6 +297,7 @@ class Wiring:
                 "quorum": self.quorum,
                 "expected": self.expected,
                 "absent": format_ids(self.absent),
+                **({"authority": self.authority} if self.authority else {}),
             },
             sort_keys=True,
             separators=(",", ":"),
@@ -281,6 +323,7 @@ class Wiring:
             quorum=int(data.get("quorum", 0)),
             expected=int(data.get("expected", 0)),
             absent=parse_ids(data.get("absent", "")),
+            authority=str(data.get("authority", "")),
         )
 
     def home_of(self) -> dict[int, int]:

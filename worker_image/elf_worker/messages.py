@@ -167,10 +167,12 @@ class Locate(_Message, frozen=True):
 
 
 class Located(_Message, frozen=True):
-    """NPDC → home: these homes belong to the MDC at `address`."""
+    """NPDC → home: these homes belong to the MDC at `address`, and this is who must be there."""
 
     homes: bytes
     address: str
+    index: int = -1
+    incarnation: int = -1
 
 
 class Hello(_Message, frozen=True):

@@ -517,7 +517,7 @@ def test_more_homes_take_part_from_the_next_round_on() -> None:
     closing(npdc, 0, 1, 2, 3)
     out = npdc.ready(Snapshot(NEXT, WEIGHTS, b"copy"), 2.0)
     assert said(out, -1)[0] == Assign(NEXT, mask(0, 1, 2, 3, 4, 5), b"")
-    assert said(out, -9) == [Located(mask(5), "at-a0")]
+    assert said(out, -9) == [Located(mask(5), "at-a0", 0, 0)]
     assert npdc.homes == 6 and npdc.last_round is not None and npdc.last_round.homes == 4
 
 
@@ -1026,7 +1026,10 @@ def settled_home(*homes: int) -> Household:
     home = Household(JOB, homes, "npdc")
     assert home.tick(0.0) == [Dial(0, "npdc")]
     assert said(home.opened(0, 0.0)) == [Locate(WIRE_VERSION, JOB, mask(*homes))]
-    assert home.received(0, Located(mask(*homes), "at-a0"), None, 0.0) == [Dial(1, "at-a0"), Close(0)]
+    assert home.received(0, Located(mask(*homes), "at-a0", 2, 1), None, 0.0) == [
+        Dial(1, "at-a0", (2, 1)),
+        Close(0),
+    ]
     assert said(home.opened(1, 0.0)) == [Hello(WIRE_VERSION, JOB, mask(*homes), -1, None)]
     assert home.received(1, Work(0, NEXT), WEIGHTS, 0.0) == [Compute(h, NEXT, WEIGHTS) for h in homes]
     return home

@@ -22,6 +22,8 @@ NPDC, STRANGER = 0, -1
 class Named:
     """Stands for a link."""
 
+    peer = None
+
     def send(self, message: Message, payload: Any = None) -> None:
         """Nobody hears it."""
 

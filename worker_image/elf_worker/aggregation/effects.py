@@ -39,6 +39,8 @@ class Dial:
 
     link: LinkId
     address: str
+    mdc: tuple[int, int] | None = None
+    """(index, incarnation) of the MDC that must be there; None: an NPDC must."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,7 +170,7 @@ class Household:
         if known is None:
             known = self._new_link()
             self._mdcs[known] = _Mdc(message.address, homes)
-            out.append(Dial(known, message.address))
+            out.append(Dial(known, message.address, (message.index, message.incarnation)))
         else:
             self._mdcs[known].homes |= homes
             if self._mdcs[known].open:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from elf_worker.aggregation import ids, robust
 from elf_worker.aggregation.effects import (
@@ -90,6 +90,7 @@ class _Member:
 
     link: LinkId
     uid: str
+    incarnation: int
     address: str
     holds: tuple[int, Stamp] | None
 
@@ -322,7 +323,7 @@ class NorthPole:
         self._loading = False
         self._recover_by = now
         for index, member in self._members.items():
-            self._members[index] = _Member(member.link, member.uid, member.address, None)
+            self._members[index] = replace(member, holds=None)
         return self._recover(now)
 
     def end(self, finish: Finish, now: float) -> list[Effect]:
@@ -358,7 +359,9 @@ class NorthPole:
         if message.index in self._members:  # the same pod dials again before the old connection is known dead
             out.append(Close(self._members[message.index].link))
             self._give_up_fetching(self._members[message.index].link)
-        self._members[message.index] = _Member(link, message.uid, message.address, message.holds)
+        self._members[message.index] = _Member(
+            link, message.uid, message.incarnation, message.address, message.holds
+        )
         self._missing_since.pop((message.index, message.uid), None)
         if self._round is not None:
             self._round.quiet = False
@@ -390,7 +393,8 @@ class NorthPole:
             for index, member in self._members.items():
                 served = homes & self._served.get(index, ("", 0))[1]
                 if served:
-                    out.append(Send(link, Located(ids.to_wire(served), member.address)))
+                    where = (member.address, index, member.incarnation)
+                    out.append(Send(link, Located(ids.to_wire(served), *where)))
                     homes &= ~served
             self._locating[link] = homes
             if not homes:
@@ -600,7 +604,7 @@ class NorthPole:
         for index in sorted(self._members)[:KEEPERS]:
             member = self._members[index]
             if everyone or member.holds != mark:
-                self._members[index] = _Member(member.link, member.uid, member.address, mark)
+                self._members[index] = replace(member, holds=mark)
                 out.append(Send(member.link, Keep(*mark), self._snapshot.copy))
         return out
 

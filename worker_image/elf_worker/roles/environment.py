@@ -33,6 +33,10 @@ class Environment:
     homes: frozenset[int] = frozenset()
     """Those that a pod of homes holds."""
     output: str = ""
+    identity: str = ""
+    """Directory of the key and the certificates; empty: links are plain TCP."""
+    figures_tokens: frozenset[str] = frozenset()
+    """SHA-256 of the tokens that open the figures."""
 
 
 def read(environ: Mapping[str, str]) -> Environment:
@@ -53,6 +57,8 @@ def read(environ: Mapping[str, str]) -> Environment:
             output=environ.get(contract.ENV_OUTPUT, ""),
             history=environ.get(contract.ENV_HISTORY) or environ.get(contract.ENV_CHECKPOINT, ""),
             homes=_homes(environ, job, index),
+            identity=environ.get(contract.ENV_IDENTITY, ""),
+            figures_tokens=frozenset(environ.get(contract.ENV_FIGURES_TOKENS, "").split(",")) - {""},
         )
     except KeyError as error:
         raise BadEnvironmentError(f"{error.args[0]} is not set: pods are started by the operator") from None

@@ -29,7 +29,7 @@ class HomeShell(Shell):
     def __init__(self, env: Environment) -> None:
         self._config: JobConfig = env.job
         self._household = Household(env.job.uid, env.homes, env.npdc, env.job.precision)
-        super().__init__(self._household, env.address, env.job.silence_seconds)
+        super().__init__(self._household, env)
         self._thread = ThreadPoolExecutor(1, "gradient")
         self._computer: Computer | None = None
         self._tracer = tracing.open_tracer("home", env.job.job)

@@ -35,7 +35,7 @@ class MdcShell(Shell):
             address=f"{env.address}:{WIRE_PORT}",
         )
         center = DataCenter(identity, env.npdc, _intake(env.job, env.index))
-        super().__init__(center, env.address, env.job.silence_seconds, env.job.homes)
+        super().__init__(center, env, env.job.homes)
         self._center = center
         self._env = env
         self._tracer = tracing.open_tracer("mdc", env.job.job)
@@ -44,7 +44,7 @@ class MdcShell(Shell):
     async def serve(self) -> Stop:
         """Until the job ends or a successor has taken over."""
         await self.listen()
-        window = Window(self._center.figures, {})
+        window = Window(self._center.figures, {}, self._env.figures_tokens, self.showing)
         window.open(self._env.address, FIGURES_PORT)
         try:
             return await self.run()

@@ -60,7 +60,7 @@ class NpdcShell(Shell):
         self.chronicle = Chronicle(product, env.history)
         self._asked_homes: deque[int] = deque(maxlen=MAX_WATCHED)
         self.pole = NorthPole(self._rules, product)
-        super().__init__(self.pole, env.address, config.silence_seconds, config.homes)
+        super().__init__(self.pole, env, config.homes)
         self._env = env
         self._config: JobConfig = config
         self._board = board
@@ -79,7 +79,7 @@ class NpdcShell(Shell):
     async def train(self) -> Stop:
         """Until the job has ended and the board knows."""
         await self.listen()
-        window = Window(self._figures, self._pages())
+        window = Window(self._figures, self._pages(), self._env.figures_tokens, self.showing)
         window.open(self._env.address, FIGURES_PORT)
         self.chronicle.announce(f"http://{self._env.address}:{FIGURES_PORT}")
         self.spawn(self._follow_wiring())

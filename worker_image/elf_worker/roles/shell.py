@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -12,7 +13,9 @@ from elf_worker import transport
 from elf_worker.aggregation.effects import Close, Dial, Effect, LinkId, Send, Serve, Stop
 from elf_worker.contract import READY_PORT, WIRE_PORT
 from elf_worker.messages import Message
-from elf_worker.transport import Limits, Link
+from elf_worker.roles import gate
+from elf_worker.roles.environment import Environment
+from elf_worker.transport import Host, Limits, Link
 
 _log = logging.getLogger(__name__)
 TICK_SECONDS = 0.05
@@ -42,17 +45,21 @@ class Machine(Protocol):
 class Shell:
     """Performs the effects that all roles share; a role adds its own in `perform_own`."""
 
-    def __init__(self, machine: Machine, address: str, silence: float, homes: int = 1) -> None:
+    def __init__(self, machine: Machine, env: Environment, homes: int = 1) -> None:
         self._machine = machine
-        self._address = address
-        self._silence = silence
+        self._address = env.address
+        self._silence = env.job.silence_seconds
+        self._job, self._per_pod = env.job.uid, env.job.per_pod
+        self._credentials = transport.load(env.identity) if env.identity else None
         self._limits = Limits(0, 0)
         self.expect(homes)
         self._links: dict[LinkId, Link] = {}
+        self._meant: dict[LinkId, tuple[int, int] | None] = {}
+        """Whom we dialled, until it is known who is there; see `Dial.mdc`."""
         self._names: dict[Link, LinkId] = {}
         self._next_incoming = -1
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._server: asyncio.Server | None = None
+        self._host: Host | None = None
         self._ready: asyncio.Server | None = None
         self._stopped: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
 
@@ -60,7 +67,15 @@ class Shell:
 
     async def listen(self) -> None:
         """Take children on the wire port."""
-        self._server = await transport.listen(self, self._address, WIRE_PORT, self._silence, self._limits)
+        context = self._credentials.accepting if self._credentials else None
+        self._host = await transport.listen(
+            self, self._address, WIRE_PORT, self._silence, self._limits, context
+        )
+
+    @property
+    def showing(self) -> ssl.SSLContext | None:
+        """TLS settings for what anybody may connect to; None where the job has no TLS."""
+        return self._credentials.showing if self._credentials else None
 
     async def run(self) -> Stop:
         """Until the machine says Stop. Errors of background work end it too."""
@@ -127,7 +142,16 @@ class Shell:
 
     def link_opened(self, link: Link) -> None:
         """A child has connected, or a link that we dialled is there."""
-        if link not in self._names:
+        dialled = link in self._names
+        if link.peer is not None:
+            if dialled:
+                wrong = gate.wrong_host(link.peer, self._job, self._meant.pop(self._names[link]))
+            else:
+                wrong = gate.wrong_guest(link.peer, self._job)
+            if wrong:
+                self._turn_away(link, wrong)
+                return
+        if not dialled:
             self._name(link, self._next_incoming)
             self._next_incoming -= 1
         self.perform(self._machine.opened(self._names[link], self.now()))
@@ -139,6 +163,9 @@ class Shell:
     def link_received(self, link: Link, message: Message, payload: Any) -> None:
         """A message has come."""
         if link in self._names:
+            if link.peer is not None and (wrong := gate.objection(link.peer, message, self._per_pod)):
+                self._turn_away(link, wrong)
+                return
             self.perform(self._machine.received(self._names[link], message, payload, self.now()))
 
     def link_closed(self, link: Link) -> None:
@@ -148,11 +175,18 @@ class Shell:
             self._forget(name, close=False)
             self.perform(self._machine.closed(name, self.now(), link.silent))
 
+    def _turn_away(self, link: Link, wrong: str) -> None:
+        _log.warning("closing a connection: %s %s", link.peer, wrong)
+        link.close()
+        self.link_closed(link)
+
     async def _dial(self, dial: Dial) -> None:
         link = Link(self, self._silence)
         self._name(link, dial.link)
+        self._meant[dial.link] = dial.mdc
+        context = self._credentials.dialling if self._credentials else None
         try:
-            await transport.connect(link, dial.address, self._address)
+            await transport.connect(link, dial.address, self._address, context)
         except (OSError, TimeoutError) as error:
             _log.debug("cannot reach %s: %s", dial.address, error)
             self.link_closed(link)
@@ -163,6 +197,7 @@ class Shell:
 
     def _forget(self, name: LinkId, close: bool) -> None:
         link = self._links.pop(name, None)
+        self._meant.pop(name, None)
         if link is not None:
             del self._names[link]
             if close:
@@ -181,8 +216,9 @@ class Shell:
             self._stopped.set_exception(error)
 
     async def _shut(self) -> None:
-        for server in filter(None, (self._server, self._ready)):
-            server.close()
+        for server in (self._host, self._ready):
+            if server is not None:
+                server.close()
         for link in list(self._links.values()):
             link.close()
         for task in list(self._tasks):

@@ -1,14 +1,19 @@
 """A data center's window: its figures over HTTP, for Prometheus and for `elf stats`. Reading only.
 
 The server runs in threads of its own; what it shows is made on the event loop, where the figures live.
+Where the job's links are mutual TLS, it is HTTPS, and opens for a token: who reads figures has no certificate
+of the job.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import json
 import logging
 import socketserver
+import ssl
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +25,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 _log = logging.getLogger(__name__)
 ANSWER_SECONDS = 5.0
+HANDSHAKE_SECONDS = 3.0
+TOKEN_HEADER = "X-Elf-Token"
+"""Beside `Authorization: Bearer`, which API servers keep to themselves when they forward a request."""
 
 Query = Mapping[str, str]
 Figures = Iterable[tuple[str, Mapping[str, str], float]]
@@ -32,9 +40,18 @@ class BadQueryError(ValueError):
 class Window:
     """Serves `/metrics` and JSON pages until closed."""
 
-    def __init__(self, figures: Callable[[], Figures], pages: Mapping[str, Callable[[Query], Any]]) -> None:
+    def __init__(
+        self,
+        figures: Callable[[], Figures],
+        pages: Mapping[str, Callable[[Query], Any]],
+        tokens: frozenset[str] = frozenset(),
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        """`tokens`: SHA-256 (hex) of those that open it; none: it is open to all."""
         self._figures = figures
         self._pages = pages
+        self._tokens = tokens
+        self._context = context
         self._loop = asyncio.get_running_loop()
         self._server: simple_server.WSGIServer | None = None
 
@@ -42,6 +59,7 @@ class Window:
         """Begin to serve. Without a free port there is a warning and no window."""
         try:
             self._server = simple_server.make_server(address, port, self._answer, _Server, _Handler)
+            self._server.context = self._context
         except OSError as error:
             _log.warning("no figures on %s:%d: %s", address, port, error)
             return
@@ -56,6 +74,9 @@ class Window:
     def _answer(self, environ: dict[str, Any], start: Any) -> list[bytes]:
         query = dict(urllib.parse.parse_qsl(environ.get("QUERY_STRING", "")))
         path = environ.get("PATH_INFO", "/")
+        if self._tokens and not self._opens(environ):
+            said = b"needs the job's token: see docs/statistics.md\n"
+            return _reply(start, "401 Unauthorized", "text/plain", said)
         try:
             kind, body = self._page(path, query)
         except BadQueryError as error:
@@ -66,6 +87,12 @@ class Window:
             known = ", ".join(["/metrics", *self._pages])
             return _reply(start, "404 Not Found", "text/plain", f"there are {known}\n".encode())
         return _reply(start, "200 OK", kind, body)
+
+    def _opens(self, environ: Mapping[str, Any]) -> bool:
+        bearer = str(environ.get("HTTP_AUTHORIZATION", "")).removeprefix("Bearer ")
+        given = environ.get("HTTP_" + TOKEN_HEADER.upper().replace("-", "_")) or bearer
+        digest = hashlib.sha256(str(given).encode()).hexdigest()
+        return any(hmac.compare_digest(digest, token) for token in self._tokens)
 
     def _page(self, path: str, query: Query) -> tuple[str, bytes | None]:
         if path == "/metrics":
@@ -108,6 +135,19 @@ class _Fixed:
 class _Server(socketserver.ThreadingMixIn, simple_server.WSGIServer):
     daemon_threads = True
     request_queue_size = 32
+    context: ssl.SSLContext | None = None
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """In the request's own thread: a caller that does not shake hands keeps nobody waiting."""
+        if self.context is None:
+            super().finish_request(request, client_address)
+            return
+        request.settimeout(HANDSHAKE_SECONDS)
+        try:
+            with self.context.wrap_socket(request, server_side=True) as secured:
+                super().finish_request(secured, client_address)
+        except OSError as error:
+            _log.debug("no figures for %s: %s", client_address, error)
 
 
 class _Handler(simple_server.WSGIRequestHandler):

@@ -6,21 +6,29 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import socket
+import ssl
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
 from elf_worker import messages
+from elf_worker.contract import Peer
 from elf_worker.messages import Discarded, Message
 from elf_worker.transport import frame
+from elf_worker.transport.security import StrangerError, peer_of
 
 _log = logging.getLogger(__name__)
 _BUFFER = 1 << 16
 BACKLOG = 1 << 22
 """Bytes that may wait for a peer that does not read, beside three of its largest payloads."""
 CONNECT_SECONDS = 3.0
+ACCEPT_PAUSE_SECONDS = 0.1
+HANDSHAKES = 128
+"""Connections at a time that have not yet proved who they are; one more, and the oldest of them goes."""
 
 
 @dataclass
@@ -77,6 +85,8 @@ class Link(asyncio.BufferedProtocol):
         self._closed = False
         self.silent = False
         """It was closed because nothing came from the peer for too long."""
+        self.peer: Peer | None = None
+        """Who is there, by its certificate; None without TLS."""
 
     # -- owner's side -------------------------------------------------------------------------------------
 
@@ -116,6 +126,12 @@ class Link(asyncio.BufferedProtocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         if self._closed:  # the owner changed its mind while we dialled
+            transport.abort()
+            return
+        try:
+            self.peer = peer_of(transport)
+        except StrangerError as error:
+            _log.warning("closing a connection: %s", error)
             transport.abort()
             return
         if self._guests is not None:
@@ -251,19 +267,93 @@ class Link(asyncio.BufferedProtocol):
             self._transport.abort()
 
 
-async def listen(events: Events, host: str, port: int, silence: float, limits: Limits) -> asyncio.Server:
-    """Take connections on `host:port`, each a new `Link`, within these limits."""
-    loop = asyncio.get_running_loop()
-    guests: set[Link] = set()
-    return await loop.create_server(
-        lambda: Link(events, silence, guests, limits), host, port, reuse_address=True, backlog=4096
-    )
+class Host:
+    """A port that takes connections, each a new `Link`, until it is closed. Made by `listen`."""
+
+    def __init__(
+        self,
+        events: Events,
+        listening: socket.socket,
+        silence: float,
+        limits: Limits,
+        context: ssl.SSLContext | None,
+    ) -> None:
+        self._link = lambda: Link(events, silence, self._guests, limits)
+        self._context = context
+        self._guests: set[Link] = set()
+        self._socket = listening
+        self._arriving: dict[asyncio.Task[None], None] = {}
+        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+
+    @property
+    def port(self) -> int:
+        """The port itself, also where any free one was asked for."""
+        return int(self._socket.getsockname()[1])
+
+    def close(self) -> None:
+        """Take no more connections; those that are there stay."""
+        for task in (self._accepting, *self._arriving):
+            task.cancel()
+        self._socket.close()
+
+    # asyncio's own server would shake hands with any number of strangers at a time, for as long as they like.
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(self._socket)
+            except OSError as error:  # it has gone again, or this process has too many files open
+                _log.warning("a connection could not be taken: %s", error)
+                await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
+                continue
+            if len(self._arriving) >= HANDSHAKES:
+                oldest = next(iter(self._arriving))
+                del self._arriving[oldest]
+                oldest.cancel()
+            task = loop.create_task(self._let_in(accepted))
+            self._arriving[task] = None
+            task.add_done_callback(functools.partial(self._arrived, accepted))
+
+    async def _let_in(self, accepted: socket.socket) -> None:
+        patience = CONNECT_SECONDS if self._context else None
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._link, accepted, ssl=self._context, ssl_handshake_timeout=patience
+            )
+        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
+            _log.debug("not let in: %s", error)
+
+    def _arrived(self, accepted: socket.socket, task: asyncio.Task[None]) -> None:
+        self._arriving.pop(task, None)
+        if task.cancelled():
+            accepted.close()  # it may have ended before it began
 
 
-async def connect(link: Link, address: str, source: str | None) -> None:
+async def listen(
+    events: Events,
+    host: str,
+    port: int,
+    silence: float,
+    limits: Limits,
+    context: ssl.SSLContext | None = None,
+) -> Host:
+    """Take connections on `host:port` within these limits. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.create_server((host, port), family=family, backlog=4096)
+    listening.setblocking(False)
+    return Host(events, listening, silence, limits, context)
+
+
+async def connect(
+    link: Link, address: str, source: str | None, context: ssl.SSLContext | None = None
+) -> None:
     """Connect a new link to `host:port`, from the address `source`. Raises OSError or TimeoutError."""
     host, _, port = address.rpartition(":")
     loop = asyncio.get_running_loop()
     local = (source, 0) if source else None
+    name = "" if context else None  # the names of pods prove nothing: neither sent nor checked
     async with asyncio.timeout(CONNECT_SECONDS):
-        await loop.create_connection(lambda: link, host, int(port), local_addr=local)
+        await loop.create_connection(
+            lambda: link, host, int(port), local_addr=local, ssl=context, server_hostname=name
+        )

@@ -22,8 +22,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     logs.set_up(args.log_format, args.verbose)
     namespaces = args.namespace or [n for n in os.environ.get("ELF_NAMESPACES", "").split(",") if n]
-    defaults = Defaults(worker_image=args.worker_image, pull_policy=args.pull_policy)
-    settings = handlers.Settings(defaults, namespaces, args.lease, args.listen, args.dashboard)
+    defaults = Defaults(
+        worker_image=args.worker_image,
+        pull_policy=args.pull_policy,
+        network_policies=args.network_policies,
+    )
+    settings = handlers.Settings(
+        defaults, namespaces, args.lease, args.listen, args.dashboard, args.master_key
+    )
     asyncio.run(
         kopf.operator(
             registry=handlers.registry(settings),
@@ -72,9 +78,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--lease",
         metavar="NAMESPACE/NAME",
-        type=_lease,
+        type=_object,
         default=os.environ.get("ELF_LEASE"),
         help="act only while holding this Lease, so that several may run (default: $ELF_LEASE, or none)",
+    )
+    parser.add_argument(
+        "--master-key",
+        metavar="NAMESPACE/NAME",
+        type=_object,
+        default=os.environ.get("ELF_MASTER_KEY"),
+        help="Secret with the key that all pods' identities come from, filled if empty; without it pods talk"
+        " without encryption (default: $ELF_MASTER_KEY, or none)",
+    )
+    parser.add_argument(
+        "--network-policies",
+        action="store_true",
+        default=os.environ.get("ELF_NETWORK_POLICIES") == "true",
+        help="give each job a NetworkPolicy (default: if $ELF_NETWORK_POLICIES is true)",
     )
     parser.add_argument(
         "--log-format",
@@ -93,7 +113,7 @@ def _address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _lease(text: str) -> tuple[str, str]:
+def _object(text: str) -> tuple[str, str]:
     namespace, _, name = text.partition("/")
     if not namespace or not name or "/" in name:
         raise argparse.ArgumentTypeError(f"is {text!r}, NAMESPACE/NAME is expected")

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from elf_operator import names
+from elf_operator import identities, names
+from elf_operator.authority import Authority
 from elf_operator.spec import Job, Spec
 from elf_worker import contract
 from elf_worker.contract import JobConfig, Role, Wiring, format_ids
@@ -23,6 +24,10 @@ class Defaults:
 
     worker_image: str = "elf-worker:latest"
     pull_policy: str = "IfNotPresent"
+    authority: Authority | None = None
+    """Who vouches for pods; None: their links are plain TCP."""
+    network_policies: bool = False
+    """Whether each job gets a NetworkPolicy."""
 
 
 _RESOURCES: dict[Role, dict[str, dict[str, str]]] = {
@@ -159,6 +164,49 @@ def npdc_account(job: Job) -> list[Manifest]:
     ]
 
 
+def network_policy(job: Job) -> Manifest:
+    """Who may open connections to the job's pods: each other, and for figures whoever has a token."""
+    ports = {port: {"protocol": "TCP", "port": port} for port in (contract.WIRE_PORT, contract.FIGURES_PORT)}
+    ours = {"podSelector": {"matchLabels": {names.LABEL_JOB: job.name}}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": _meta(job, names.links(job.name)),
+        "spec": {
+            **ours,
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {"from": [ours], "ports": [ports[contract.WIRE_PORT]]},
+                {"ports": [ports[contract.FIGURES_PORT]]},
+            ],
+        },
+    }
+
+
+def identity_secret(job: Job, authority: Authority, role: Role, index: int, incarnation: int) -> Manifest:
+    """The Secret that this pod's identity is in, perhaps with those of others."""
+    kind, data = identities.secret_data(authority, job.uid, role, index, incarnation)
+    name = identities.secret_name(job.name, job.uid, role, index, incarnation)
+    return _secret(job, name, kind, data)
+
+
+def figures_secret(job: Job, authority: Authority) -> Manifest:
+    """The Secret with the token for the job's figures."""
+    name = identities.figures_name(job.name, job.uid)
+    return _secret(job, name, "Opaque", identities.figures_data(authority, job.uid))
+
+
+def _secret(job: Job, name: str, kind: str, data: Mapping[str, str]) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": _meta(job, name),
+        "type": kind,
+        "immutable": True,
+        "data": dict(data),
+    }
+
+
 def pod(job: Job, spec: Spec, defaults: Defaults, role: Role, index: int, incarnation: int) -> Manifest:
     """One pod of the job, the user's template merged in."""
     template = {Role.NPDC: spec.npdc_template, Role.MDC: spec.mdc_template, Role.HOME: spec.home_template}[
@@ -195,18 +243,22 @@ def pod(job: Job, spec: Spec, defaults: Defaults, role: Role, index: int, incarn
         manifest["metadata"]["labels"][names.LABEL_QUEUE] = queue
     if role is Role.NPDC:
         manifest["spec"]["serviceAccountName"] = names.npdc(job.name)
-        claims = {"checkpoint": spec.volume_claim}
-        if spec.output_claim:
-            claims[_output_volume(spec)] = spec.output_claim
-        manifest["spec"]["volumes"] = [
-            _TMP,
-            *(
-                {"name": name, "persistentVolumeClaim": {"claimName": claim}}
-                for name, claim in claims.items()
-                if claim
-            ),
-        ]
+        manifest["spec"]["volumes"] += _claims(spec)
+    if defaults.authority is not None:
+        manifest["spec"]["volumes"].append(identities.volume(job.name, job.uid, role, index, incarnation))
     return _with_template(manifest, template)
+
+
+def _claims(spec: Spec) -> list[Manifest]:
+    """The NPDC's volumes."""
+    claims = {"checkpoint": spec.volume_claim}
+    if spec.output_claim:
+        claims[_output_volume(spec)] = spec.output_claim
+    return [
+        {"name": name, "persistentVolumeClaim": {"claimName": claim}}
+        for name, claim in claims.items()
+        if claim
+    ]
 
 
 def _output_volume(spec: Spec) -> str:
@@ -249,8 +301,8 @@ def _part(whole: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def _container(
     job: Job, spec: Spec, defaults: Defaults, role: Role, index: int, incarnation: int
 ) -> Manifest:
-    mounts = [{"name": "tmp", "mountPath": "/tmp"}]
-    env = [
+    mounts: list[Manifest] = [{"name": "tmp", "mountPath": "/tmp"}]
+    env: list[Manifest] = [
         {"name": contract.ENV_JOB, "value": job_config(job, spec).to_json()},
         {"name": contract.ENV_INDEX, "value": str(index)},
         {"name": contract.ENV_INCARNATION, "value": str(incarnation)},
@@ -258,21 +310,18 @@ def _container(
         {"name": contract.ENV_ADDRESS, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
     ]
     if role is Role.NPDC:
-        board = f"kube:{job.namespace}/{job.name}/{names.wiring(job.name)}"
-        env.append({"name": contract.ENV_BOARD, "value": board})
-        if spec.volume_claim:
-            env.append({"name": contract.ENV_CHECKPOINT, "value": contract.CHECKPOINT_DIR})
-            mounts.append({"name": "checkpoint", "mountPath": contract.CHECKPOINT_DIR})
-        if spec.output_url:
-            env.append({"name": contract.ENV_OUTPUT, "value": spec.output_url})
-        if spec.output_claim:
-            mounts.append({"name": _output_volume(spec), "mountPath": contract.OUTPUT_DIR})
+        _add_storage(job, spec, env, mounts)
     else:
-        if role is Role.HOME:
-            homes = format_ids(spec.share(index, spec.homes))
-            env.append({"name": contract.ENV_HOMES, "value": homes})
         address = f"{names.npdc(job.name)}.{job.namespace}.svc:{contract.WIRE_PORT}"
         env.append({"name": contract.ENV_NPDC, "value": address})
+    if role is Role.HOME:
+        env.append({"name": contract.ENV_HOMES, "value": format_ids(spec.share(index, spec.homes))})
+    if defaults.authority is not None:
+        env.append({"name": contract.ENV_IDENTITY, "value": contract.IDENTITY_DIR})
+        mounts.append({"name": identities.VOLUME, "mountPath": contract.IDENTITY_DIR, "readOnly": True})
+        if role is not Role.HOME:
+            tokens = identities.figures_tokens(defaults.authority, job.uid)
+            env.append({"name": contract.ENV_FIGURES_TOKENS, "value": tokens})
     container: Manifest = {
         "name": names.CONTAINER,
         "image": spec.image or defaults.worker_image,
@@ -291,13 +340,32 @@ def _container(
     if role is Role.NPDC and spec.output_secret:
         container["envFrom"] = [{"secretRef": {"name": spec.output_secret}}]
     if role is not Role.HOME:
-        container["ports"] = [{"name": "elf", "containerPort": contract.WIRE_PORT}]
-        container["readinessProbe"] = {
-            "tcpSocket": {"port": contract.READY_PORT},
-            "periodSeconds": 1,
-            "failureThreshold": 3,
-        }
+        container |= _SERVING
     return container
+
+
+_SERVING: Manifest = {
+    "ports": [{"name": "elf", "containerPort": contract.WIRE_PORT}],
+    "readinessProbe": {
+        "tcpSocket": {"port": contract.READY_PORT},
+        "periodSeconds": 1,
+        "failureThreshold": 3,
+    },
+}
+"""Of a container that children connect to."""
+
+
+def _add_storage(job: Job, spec: Spec, env: list[Manifest], mounts: list[Manifest]) -> None:
+    """What the NPDC reads and writes: the wiring, its checkpoints, the model at the end."""
+    board = f"kube:{job.namespace}/{job.name}/{names.wiring(job.name)}"
+    env.append({"name": contract.ENV_BOARD, "value": board})
+    if spec.volume_claim:
+        env.append({"name": contract.ENV_CHECKPOINT, "value": contract.CHECKPOINT_DIR})
+        mounts.append({"name": "checkpoint", "mountPath": contract.CHECKPOINT_DIR})
+    if spec.output_url:
+        env.append({"name": contract.ENV_OUTPUT, "value": spec.output_url})
+    if spec.output_claim:
+        mounts.append({"name": _output_volume(spec), "mountPath": contract.OUTPUT_DIR})
 
 
 def merge(base: Any, overlay: Any) -> Any:

@@ -55,12 +55,26 @@ def under_way(seen: Observation) -> bool:
     return bool(seen.training.get("round")) and seen.training.get("phase") == Phase.TRAINING
 
 
-def hold(seen: Observation, now: float, problem: str) -> Plan:
-    """A job that trains was edited into something that cannot be: leave all as it is until it is mended."""
-    message = f"{problem}. Training goes on as before; nothing is replaced until the spec is mended"
+UNTIL_MENDED = "Training goes on as before; nothing is replaced until the spec is mended"
+
+
+def stranded(seen: Observation, authority: str) -> str | None:
+    """What is to be done about a job whose pods trust an authority that cannot be spoken for any more."""
+    theirs = seen.wiring.authority if seen.wiring is not None else ""
+    if not theirs or theirs == authority:
+        return None
+    return (
+        "the operator's master key is not the one that this job was started with, so no new pod could talk "
+        "to those that run. Training goes on as it is; nothing is replaced until the key is restored, or the "
+        "job is suspended and resumed"
+    )
+
+
+def hold(seen: Observation, now: float, reason: str, message: str) -> Plan:
+    """Leave all as it is until a person has mended something."""
     conditions = [
-        Condition("Ready", False, "InvalidSpec", message),
-        Condition("Degraded", True, "InvalidSpec", message),
+        Condition("Ready", False, reason, message),
+        Condition("Degraded", True, reason, message),
         Condition("Suspended", False, "NotSuspended", "spec.suspend has not been looked at"),
         Condition("Complete", False, "InProgress", "training goes on"),
         Condition("Failed", False, "InProgress", "training goes on"),
@@ -69,7 +83,7 @@ def hold(seen: Observation, now: float, problem: str) -> Plan:
     kept = {key: value for key, value in seen.status.items() if key not in ("training", "completionTime")}
     decided = {key: fresh[key] for key in ("observedGeneration", "state", "conditions", "startTime")}
     said = (status.holds(seen.status, "Degraded") or {}).get("message") == message
-    events = () if said else (Event("Warning", "InvalidSpec", message),)
+    events = () if said else (Event("Warning", reason, message),)
     return Plan(status=kept | decided, events=events)
 
 
@@ -122,13 +136,17 @@ def _final(end: Condition) -> list[Condition]:
     ]
 
 
-def suspend(seen: Observation, spec: Spec, now: float) -> Plan:
-    """No pods; every slot is fenced, so nothing that lingers can act for the job."""
+def suspend(seen: Observation, spec: Spec, now: float, authority: str) -> Plan:
+    """No pods; every slot is fenced, so nothing that lingers can act for the job.
+
+    The pods of a resumed job trust this authority; see `Wiring.authority`.
+    """
     delete = tuple(Delete(p.name, p.uid, "the job is suspended") for p in seen.pods if not p.deleting)
     apply: tuple[Manifest, ...] = ()
     if seen.wiring is not None:
         fenced = {i: vacate(slot) for i, slot in seen.wiring.mdcs.items()}
-        apply = rewired(seen, replace(seen.wiring, npdc=vacate(seen.wiring.npdc), mdcs=fenced))
+        npdc = vacate(seen.wiring.npdc)
+        apply = rewired(seen, replace(seen.wiring, npdc=npdc, mdcs=fenced, authority=authority))
     message = _resume_message(seen, spec)
     conditions = [
         Condition("Ready", False, "Suspended", message),

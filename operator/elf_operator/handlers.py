@@ -11,12 +11,12 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import kopf
 
-from elf_operator import dashboard, health, kube, names
+from elf_operator import dashboard, health, kube, master, names
 from elf_operator.builders import Defaults
 from elf_operator.gallery import Gallery, Overseen
 from elf_operator.leadership import Election
@@ -46,6 +46,8 @@ class Settings:
     """(address, port) of its health and metrics."""
     dashboard: tuple[str, int] | None = None
     """(address, port) of its dashboard, which has no login."""
+    master_key: tuple[str, str] | None = None
+    """(namespace, name) of the Secret that pods' identities come from; None: their links are plain TCP."""
 
 
 class Endless:
@@ -72,15 +74,19 @@ class Operator:
         self.cluster: kube.KubeCluster
 
     async def start(self) -> None:
-        """Connect, stand for election, serve health and metrics. Raises OSError if the port is taken."""
+        """Connect, stand for election, serve health and metrics.
+
+        Raises OSError if the port is taken, MasterError without the key that it was told to use.
+        """
         settings, metrics = self._settings, self._metrics
         logging.getLogger().addHandler(metrics.counts_errors())
         bare = await self._stack.enter_async_context(kube.connect())
+        defaults = await self._vouching(bare)
         may_write, leading = self._stand(bare)
         api = bare.watched(may_write, self._requested)
         self.cluster = kube.KubeCluster(api, self.pulse, self.nodes, metrics.events_dropped.inc)
         seen = Overseen(self.cluster, self.gallery) if self.gallery else self.cluster
-        self.queue = Queue(seen, settings.defaults, self.pulse.listen_anew, leading, metrics)
+        self.queue = Queue(seen, defaults, self.pulse.listen_anew, leading, metrics)
         self._stack.push_async_callback(self.queue.close)
         metrics.show("jobs", "Jobs there are.", lambda: float(len(self.queue)))
         metrics.show_by("state", "jobs_by_state", "Jobs by their state.", self.queue.states)
@@ -96,6 +102,14 @@ class Operator:
     async def stop(self) -> None:
         """Leave everything as it is, and the Lease to others."""
         await self._stack.aclose()
+
+    async def _vouching(self, api: kube.KubeApi) -> Defaults:
+        """The defaults, with the authority for jobs that begin from now on."""
+        if self._settings.master_key is None:
+            _log.warning("no --master-key: pods of new jobs talk to each other without encryption")
+            return self._settings.defaults
+        authority = await master.load(api, *self._settings.master_key)
+        return replace(self._settings.defaults, authority=authority)
 
     async def _serve_dashboard(self, gallery: Gallery, address: str, port: int) -> None:
         """Without a free port there is no dashboard; jobs are looked after all the same."""
@@ -153,7 +167,10 @@ def registry(settings: Settings) -> kopf.OperatorRegistry:
     async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
         configure(settings)
         memo.operator = operator
-        await operator.start()
+        try:
+            await operator.start()
+        except master.MasterError as error:
+            raise kopf.PermanentError(str(error)) from error
 
     @kopf.on.cleanup(registry=made)
     async def stop(**_: Any) -> None:

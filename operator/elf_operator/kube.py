@@ -31,6 +31,8 @@ WRITE_SECONDS = DURATION_SECONDS - ENTITLED_SECONDS
 """A write that began as long as it may after a renewal of the Lease is over before another may act."""
 _ROOTS = {
     "ConfigMap": ("api/v1", "configmaps"),
+    "Secret": ("api/v1", "secrets"),
+    "NetworkPolicy": ("apis/networking.k8s.io/v1", "networkpolicies"),
     "Service": ("api/v1", "services"),
     "ServiceAccount": ("api/v1", "serviceaccounts"),
     "Role": ("apis/rbac.authorization.k8s.io/v1", "roles"),
@@ -182,6 +184,9 @@ class KubeCluster:
         """Server-side apply under our own name; with a resource version only to what is still of that one."""
         meta = manifest["metadata"]
         path = _path(manifest["kind"], meta["namespace"], meta["name"])
+        if manifest["kind"] == "Secret":
+            await self._create_secret(path.rpartition("/")[0], manifest)
+            return
         if meta.get("resourceVersion") == "":  # it was not there, and must not have come since
             meta = {key: value for key, value in meta.items() if key != "resourceVersion"}
             body = {**manifest, "metadata": meta}
@@ -206,10 +211,23 @@ class KubeCluster:
                 await self._api.request("DELETE", path, {"preconditions": {"uid": seen.job.uid}})
             return
         path = _path(kind, seen.job.namespace, name)
+        if kind == "Secret":  # its name is of no other job, and we may not look
+            with _unless_missing():
+                await self._api.request("DELETE", path)
+            return
         found = await self._api.get(path)
         if found is not None and _owned(found, seen.job.uid):
             with _unless_missing():
                 await self._api.request("DELETE", path, {"preconditions": {"uid": found["metadata"]["uid"]}})
+
+    async def _create_secret(self, path: str, manifest: Manifest) -> None:
+        """What is there under this name says the same: it is immutable, and follows from its name."""
+        try:
+            with _refusing(manifest):
+                await self._api.request("POST", path, manifest)
+        except ApiError as error:
+            if error.status != 409:
+                raise
 
     async def create_pod(self, manifest: Manifest) -> None:
         """See `Cluster.create_pod`. A field that no pod has (a template's, misspelt) is refused."""

@@ -39,6 +39,11 @@ def wiring(job: str) -> str:
     return f"{job}-wiring"
 
 
+def links(job: str) -> str:
+    """The NetworkPolicy of the links between a job's pods."""
+    return f"{job}-links"
+
+
 def labels(job: str) -> dict[str, str]:
     """Labels of every object of a job."""
     return {

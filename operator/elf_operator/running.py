@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from elf_operator import builders, names, status, verdicts
+from elf_operator import builders, identities, names, status, verdicts
 from elf_operator.builders import Defaults, Manifest
 from elf_operator.endings import wind_up
 from elf_operator.homes import HomePods, Homes
@@ -65,6 +65,8 @@ class Running:
     def __init__(self, seen: Observation, spec: Spec, now: float, defaults: Defaults) -> None:
         recipe = seen.wiring.recipe if seen.wiring is not None else {}
         spec = replace(spec, first_homes=recipe.get(HOMES, spec.homes))
+        if seen.wiring is not None and not seen.wiring.authority:
+            defaults = replace(defaults, authority=None)  # it began without: its pods would not understand
         self.seen, self.spec, self.now, self.defaults = seen, spec, now, defaults
         unheard = {str(u["uid"]) for u in seen.training.get("unreachable") or ()}
         heard: set[str] = set()
@@ -84,6 +86,9 @@ class Running:
         )
         self.delete: list[Delete] = []
         self.create: list[Create] = []
+        self.secrets: dict[str, Manifest] = {}
+        """By their names: identities of pods to be created."""
+        self.remove: list[tuple[str, str]] = []
         self.events: list[Event] = []
         self.history = status.previous_replacements(seen)
         self.problems: list[Verdict] = []
@@ -96,7 +101,10 @@ class Running:
     def plan(self) -> Plan:
         """Fill every slot, give every home an MDC, say how things stand."""
         # Versions begin with the time, so that a wiring that was lost is followed again by the NPDC.
-        old = self.seen.wiring or Wiring(version=int(self.now), recipe=self.seen.job.recipe)
+        job = self.seen.job
+        old = self.seen.wiring or Wiring(
+            version=int(self.now), recipe=job.recipe, authority=authority_of(job.uid, self.defaults)
+        )
         npdc = self._fill(Role.NPDC, 0, old.npdc if self.seen.wiring else None)
         mdcs = [self._fill(Role.MDC, i, old.mdcs.get(i)) for i in range(self.spec.mdcs)]
         retired = sum(s.replaced for i, s in old.mdcs.items() if i >= self.spec.mdcs)
@@ -114,6 +122,7 @@ class Running:
             quorum=self.spec.quorum_of(homes.count),
             expected=self.spec.homes,
             absent=homes.absent,
+            authority=old.authority,
         )
         self._note_recoveries(npdc, mdcs)
         training = self.seen.training
@@ -129,8 +138,13 @@ class Running:
         )
         return Plan(
             status=self._status(counts, wiring),
-            apply=(*self._npdc_objects(npdc), *rewired(self.seen, wiring)),
+            apply=(
+                *self._npdc_objects(npdc),
+                *rewired(self.seen, wiring),
+                *self.secrets.values(),
+            ),
             delete=tuple(self.delete),
+            remove=tuple(self.remove),
             create=tuple(self.create),
             events=tuple(self.events),
             replaced=tuple(self.replaced),
@@ -166,6 +180,7 @@ class Running:
         name = names.pod(job, role, index, slot.incarnation)
         if pod is not None and not pod.deleting:
             self.delete.append(Delete(pod.name, pod.uid, verdict.message))
+        self._revoke(role, index, slot.incarnation)
         self.replaced.append(Replaced(str(role), verdict.reason))
         self.history.append(Replacement(name, verdict.reason, verdict.message, self.now))
         successor = replace(
@@ -204,14 +219,37 @@ class Running:
         vacant = Place(role, index, replace(slot, uid="", homes=frozenset()))
         if self.now >= slot.not_before:
             manifest = builders.pod(self.seen.job, self.spec, self.defaults, role, index, slot.incarnation)
-            self._create(builders.avoiding(manifest, _bad_nodes(slot)), reason)
+            self._create(Create(builders.avoiding(manifest, _bad_nodes(slot)), reason))
         return vacant
 
-    def _create(self, manifest: Manifest, reason: str) -> None:
-        if (name := manifest["metadata"]["name"]) in self.seen.taken:
-            self.blocked.append(name)
-        else:
-            self.create.append(Create(manifest, reason))
+    def _create(self, create: Create) -> None:
+        meta = create.manifest["metadata"]
+        if meta["name"] in self.seen.taken:
+            self.blocked.append(meta["name"])
+            return
+        self.create.append(create)
+        labels = meta["labels"]
+        index, incarnation = int(labels[names.LABEL_INDEX]), int(labels[names.LABEL_INCARNATION])
+        self._identify(Role(labels[names.LABEL_ROLE]), index, incarnation)
+
+    def _identify(self, role: Role, index: int, incarnation: int) -> None:
+        """The Secrets that a pod needs, unless another one of this plan needs the same."""
+        job, authority = self.seen.job, self.defaults.authority
+        if authority is None:
+            return
+        name = identities.secret_name(job.name, job.uid, role, index, incarnation)
+        if name not in self.secrets:
+            self.secrets[name] = builders.identity_secret(job, authority, role, index, incarnation)
+        if role is Role.NPDC:
+            figures = builders.figures_secret(job, authority)
+            self.secrets[figures["metadata"]["name"]] = figures
+
+    def _revoke(self, role: Role, index: int, incarnation: int) -> None:
+        """Nobody starts with this data center's identity any more."""
+        if self.defaults.authority is not None:
+            job = self.seen.job
+            name = identities.secret_name(job.name, job.uid, role, index, incarnation)
+            self.remove.append(("Secret", name))
 
     def _delete_strays(self, npdc: Place, mdcs: list[Place]) -> None:
         """Pods that fill no slot: earlier incarnations, and slots that are not wanted any more."""
@@ -221,6 +259,7 @@ class Running:
             if pod.role is Role.HOME or pod.deleting or pod.uid in current or pod.uid in doomed:
                 continue
             self.delete.append(Delete(pod.name, pod.uid, "fills no slot of the job"))
+            self._revoke(pod.role, pod.index, pod.incarnation)
 
     # -- homes --------------------------------------------------------------------------------------------
 
@@ -230,7 +269,7 @@ class Running:
         said = training if _is_from(training, npdc.slot.incarnation) else {}
         homes = HomePods(self.seen, self.spec, self.defaults, self.around, said).plan()
         for create in homes.create:
-            self._create(create.manifest, create.reason)
+            self._create(create)
         self.delete += homes.delete
         self.problems += homes.problems
         return homes
@@ -292,6 +331,8 @@ class Running:
         starting = any(c.manifest["metadata"]["name"] == name for c in self.create)
         # The Service comes first: where it is seen, the rest may be there too, to be removed one day.
         out = [service] if seen != service["spec"]["selector"] else []
+        if out and self.defaults.network_policies:
+            out.append(builders.network_policy(job))
         return out + (builders.npdc_account(job) if starting or self.seen.service is None else [])
 
     # -- status -------------------------------------------------------------------------------------------
@@ -395,6 +436,11 @@ class Running:
         if self.history:
             message += f"; the last: {self.history[-1].message}"
         return wind_up(self.seen, self.now, Condition("Failed", True, "ReplacementsExhausted", message))
+
+
+def authority_of(uid: str, defaults: Defaults) -> str:
+    """What a job that begins now is to trust; see `Wiring.authority`."""
+    return defaults.authority.fingerprint(uid) if defaults.authority is not None else ""
 
 
 def acted_on(training: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -49,7 +49,8 @@ def _context(protocol: int, folder: pathlib.Path, mutual: bool) -> ssl.SSLContex
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False  # pods have no names that last; see `peer_of`
-    context.num_tickets = 0  # a connection lives as long as its pod: nobody resumes one
+    if protocol == ssl.PROTOCOL_TLS_SERVER:
+        context.num_tickets = 0  # a connection lives as long as its pod: nobody resumes one
     context.load_cert_chain(folder / CERTIFICATE_FILE, folder / KEY_FILE)
     if mutual:
         context.verify_mode = ssl.CERT_REQUIRED

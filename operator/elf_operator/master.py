@@ -1,0 +1,72 @@
+"""The operator's master key, in the one Secret that it may read: its own."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+import os
+
+from elf_operator.authority import MASTER_BYTES, Authority, BadMasterError
+from elf_operator.kube import ApiError, KubeApi
+from elf_operator.workqueue import OUTAGES, brief
+
+_log = logging.getLogger(__name__)
+MASTER_KEY, SCRAPE_KEY = "master", "scrapeToken"
+"""In the Secret's data: what all identities come from, and what opens the figures of all jobs."""
+PAUSE_SECONDS = 2.0
+
+
+class MasterError(Exception):
+    """There is no master key; the message says what to do."""
+
+
+async def load(api: KubeApi, namespace: str, name: str) -> Authority:
+    """The authority of the key in this Secret; an empty Secret is given one. Waits for the API server.
+
+    Raises MasterError.
+    """
+    while True:
+        try:
+            made = await _look(api, f"api/v1/namespaces/{namespace}/secrets/{name}", f"{namespace}/{name}")
+        except ApiError as error:
+            if error.status in (401, 403):
+                raise MasterError(f"Secret {namespace}/{name}: {brief(error)}") from error
+            _log.warning("the master key cannot be read: %s", brief(error))
+        except OUTAGES as error:
+            _log.warning("the master key cannot be read: %s", brief(error))
+        else:
+            if made is not None:
+                return made
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def _look(api: KubeApi, path: str, where: str) -> Authority | None:
+    """None: another operator has written meanwhile, look again."""
+    found = await api.get(path)
+    if found is None:
+        raise MasterError(f"there is no Secret {where}; make an empty one: the operator fills it")
+    held = (found.get("data") or {}).get(MASTER_KEY)
+    if held:
+        try:
+            return Authority(base64.b64decode(held, validate=True))
+        except (BadMasterError, binascii.Error) as error:
+            raise MasterError(f"Secret {where}, {MASTER_KEY}: {error}") from error
+    fresh = os.urandom(MASTER_BYTES)
+    made = Authority(fresh)
+    data = {MASTER_KEY: _encoded(fresh), SCRAPE_KEY: _encoded(made.scrape_token().encode())}
+    meta = {"resourceVersion": found["metadata"]["resourceVersion"]}
+    try:
+        content = "application/merge-patch+json"
+        await api.request("PATCH", path, {"metadata": meta, "data": data}, content=content)
+    except ApiError as error:
+        if error.status != 409:
+            raise
+        return None
+    _log.info("made a master key: Secret %s", where)
+    return made
+
+
+def _encoded(value: bytes) -> str:
+    return base64.b64encode(value).decode()

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -172,12 +173,9 @@ class LocalCluster:
 
     def _environment(self, manifest: Manifest, address: str) -> dict[str, str]:
         """What a kubelet and the cluster's DNS would make of the manifest."""
-        container = next(c for c in manifest["spec"]["containers"] if c["name"] == names.CONTAINER)
         env = {k: v for k, v in os.environ.items() if not k.startswith("ELF_")}
         env["PYTHONUNBUFFERED"] = "1"
-        for item in container["env"]:
-            if "value" in item:
-                env[item["name"]] = item["value"]
+        env |= environment_of(manifest, self._directory / "volumes")
         env[contract.ENV_ADDRESS] = address
         if contract.ENV_NPDC in env:
             env[contract.ENV_NPDC] = f"{self.service_address}:{contract.WIRE_PORT}"
@@ -186,10 +184,29 @@ class LocalCluster:
             env[contract.ENV_HISTORY] = str(self._directory)
             if self._model_out:
                 env[contract.ENV_MODEL_OUT] = self._model_out
-        for volume in manifest["spec"]["volumes"]:
-            if claim := volume.get("persistentVolumeClaim"):
-                place = str(self._directory / "volumes" / claim["claimName"])
-                for mount in container["volumeMounts"]:
-                    if mount["name"] == volume["name"]:
-                        env = {k: v.replace(mount["mountPath"], place) for k, v in env.items()}
         return env
+
+
+def environment_of(manifest: Manifest, volumes: pathlib.Path) -> dict[str, str]:
+    """The variables that a pod's container sets by value, with its claims as folders of `volumes`.
+
+    A process mounts nothing: the paths are those of the folders instead, wherever a value names one.
+    """
+    container = next(c for c in manifest["spec"]["containers"] if c["name"] == names.CONTAINER)
+    own = {item["name"]: item["value"] for item in container["env"] if "value" in item}
+    claims = {
+        volume["name"]: claim["claimName"]
+        for volume in manifest["spec"]["volumes"]
+        if (claim := volume.get("persistentVolumeClaim"))
+    }
+    folders = {
+        mount["mountPath"]: str(volumes / claims[mount["name"]])
+        for mount in container["volumeMounts"]
+        if mount["name"] in claims
+    }
+    if not folders:
+        return own
+    # In one go, the longest first: a folder may itself lie under a path that is mounted.
+    paths = "|".join(re.escape(path) for path in sorted(folders, key=len, reverse=True))
+    mounted = re.compile(rf"(?<![\w.-])(?:{paths})(?![\w.-])")
+    return {key: mounted.sub(lambda found: folders[found[0]], value) for key, value in own.items()}

@@ -55,10 +55,17 @@ def run(
 
     Exit status: 0 the job is complete; 1 it failed; 2 the job or a flag is wrong; 130 interrupted.
     """
-    from elf_cli.local.browser import parse_address
-    from elf_cli.local.faults import parse_kills
-    from elf_cli.local.scaling import parse_scales, spec_after
+    body, job, spec = _job(file)
+    kills, scales = _rehearsed(body, spec, kill or [], scale or [])
+    where = _address(dashboard)
+    for path in (report, model):
+        _check_folder(path)
+    asked = _Request(job, spec, body, kills, scales, report, model, directory, plain, where)
+    sys.exit(asyncio.run(_run(asked)))
 
+
+def _job(file: str) -> tuple[dict[str, Any], Job, Spec]:
+    """What is to be trained, or a refusal."""
     try:
         body = read_job(file)
     except FileError as error:
@@ -66,20 +73,39 @@ def run(
     job = parse_job(body)
     if job.spec is None:
         refuse(f"{file}: {'; '.join(job.errors)}")
-    spec: Spec = job.spec
-    if spec.suspend:
+    if job.spec.suspend:
         refuse(f"{file}: spec.suspend: is true: there is nothing to run")
+    return body, job, job.spec
+
+
+def _rehearsed(
+    body: dict[str, Any], spec: Spec, kill: list[str], scale: list[str]
+) -> tuple[list[Kill], list[Scale]]:
+    """What is to happen on the way, or a refusal."""
+    from elf_cli.local.faults import parse_kills
+    from elf_cli.local.scaling import parse_scales, spec_after
+
     try:
-        scales = parse_scales(scale or [], body)
-        where = parse_address(dashboard) if dashboard is not None else None
-        kills = parse_kills(kill or [], spec, lambda round_: spec_after(body, scales, round_))
+        scales = parse_scales(scale, body)
+        return parse_kills(kill, spec, lambda round_: spec_after(body, scales, round_)), scales
     except ValueError as error:
         refuse(str(error))
-    for path in (report, model):
-        if path is not None and not path.absolute().parent.is_dir():
-            refuse(f"{path}: there is no folder {path.absolute().parent}")
-    request = _Request(job, spec, body, kills, scales, report, model, directory, plain, where)
-    sys.exit(asyncio.run(_run(request)))
+
+
+def _address(dashboard: str | None) -> tuple[str, int] | None:
+    """Where the page is to be shown, or a refusal."""
+    from elf_cli.local.browser import parse_address
+
+    try:
+        return parse_address(dashboard) if dashboard is not None else None
+    except ValueError as error:
+        refuse(str(error))
+
+
+def _check_folder(path: pathlib.Path | None) -> None:
+    """Before an hour of training, not after it."""
+    if path is not None and not path.absolute().parent.is_dir():
+        refuse(f"{path}: there is no folder {path.absolute().parent}")
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 from builders import NOW, pod, settled, with_pod
-from elf_operator import dashboard
-from elf_operator.gallery import Gallery
+from elf_operator.dashboard import server
+from elf_operator.dashboard.gallery import Gallery
 from elf_worker.contract import Role
 
 JOB = "api/jobs/pole/sleigh"
@@ -28,7 +28,7 @@ def gallery() -> Gallery:
 @pytest.fixture
 async def client(gallery: Gallery) -> AsyncIterator[aiohttp.ClientSession]:
     async with (
-        dashboard.served(gallery, "127.0.0.1", 0) as board,
+        server.served(gallery, "127.0.0.1", 0) as board,
         aiohttp.ClientSession(board.url) as session,
     ):
         yield session
@@ -53,7 +53,7 @@ async def test_every_answer_is_guarded(client: aiohttp.ClientSession, path: str)
 
 
 async def test_the_page_and_its_files_name_nobody_else(client: aiohttp.ClientSession) -> None:
-    for name, kind in dashboard.TYPES.items():
+    for name, kind in server.TYPES.items():
         async with client.get("/" if name == "index.html" else f"/static/{name}") as answer:
             assert answer.status == 200 and answer.content_type == kind
             text = await answer.text()
@@ -114,5 +114,5 @@ async def test_a_strangers_name_for_our_address(
 async def test_a_port_that_is_taken(gallery: Gallery) -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         with pytest.raises(OSError):
-            async with dashboard.served(gallery, "127.0.0.1", held.getsockname()[1]):
+            async with server.served(gallery, "127.0.0.1", held.getsockname()[1]):
                 pass

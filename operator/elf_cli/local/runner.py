@@ -19,7 +19,7 @@ from elf_cli.local.faults import Kill
 from elf_cli.local.scaling import Scale
 from elf_operator import names, status
 from elf_operator.builders import Defaults
-from elf_operator.gallery import Gallery, Overseen
+from elf_operator.dashboard.gallery import Gallery, Overseen
 from elf_operator.observation import Observation
 from elf_operator.plans import Event
 from elf_operator.reconcile import reconcile

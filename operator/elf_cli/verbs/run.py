@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from elf_cli.local.faults import Kill
     from elf_cli.local.runner import Outcome
     from elf_cli.local.scaling import Scale
-    from elf_operator.gallery import Gallery
+    from elf_operator.dashboard.gallery import Gallery
 
 EXIT_INTERRUPTED = 130
 

@@ -16,7 +16,7 @@ from importlib import resources
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from elf_operator.gallery import Gallery
+from elf_operator.dashboard.gallery import Gallery
 
 TYPES = {
     "index.html": "text/html",
@@ -84,7 +84,7 @@ async def served(gallery: Gallery, address: str, port: int) -> AsyncIterator[Das
 
 
 def _files() -> dict[str, bytes]:
-    folder = resources.files("elf_operator") / "static"
+    folder = resources.files("elf_operator.dashboard") / "static"
     return {name: (folder / name).read_bytes() for name in TYPES}
 
 

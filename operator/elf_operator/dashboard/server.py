@@ -54,7 +54,7 @@ class Dashboard:
     async def farewell(self, seconds: float) -> None:
         """Who looks on now shall see how it ended: wait for the next question, so long at most."""
         if time.monotonic() - self.asked < 2 * seconds:
-            self._answered.clear()
+            self._answered = asyncio.Event()  # answers that are still on their way set the one before
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._answered.wait()

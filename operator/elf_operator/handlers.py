@@ -16,9 +16,10 @@ from typing import Any
 
 import kopf
 
-from elf_operator import dashboard, health, kube, master, names
+from elf_operator import health, kube, master, names
 from elf_operator.builders import Defaults
-from elf_operator.gallery import Gallery, Overseen
+from elf_operator.dashboard.gallery import Gallery, Overseen
+from elf_operator.dashboard.server import served
 from elf_operator.leadership import Election
 from elf_operator.metrics import Metrics
 from elf_operator.running import HEARTBEAT_SLACK_SECONDS, acted_on
@@ -114,7 +115,7 @@ class Operator:
     async def _serve_dashboard(self, gallery: Gallery, address: str, port: int) -> None:
         """Without a free port there is no dashboard; jobs are looked after all the same."""
         try:
-            shown = await self._stack.enter_async_context(dashboard.served(gallery, address, port))
+            shown = await self._stack.enter_async_context(served(gallery, address, port))
         except OSError as error:
             _log.error("no dashboard (--dashboard %s:%d): %s", address, port, error)
             return

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from elf_operator import names, schema, templates
-from elf_worker.contract import OUTPUT_DIR, Role, groups
+from elf_operator import destination, names, schema, templates
+from elf_worker.contract import Role, groups
 
 _SERVICE_NAME = re.compile("[a-z]([-a-z0-9]*[a-z0-9])?")
 RECIPE = (
@@ -214,33 +214,10 @@ def _rule_errors(spec: Mapping[str, Any]) -> list[str]:
     if (factor := spec["failurePolicy"].get("stragglerFactor")) and not 1 < float(factor) < math.inf:
         found.append(f"spec.failurePolicy.stragglerFactor: is {factor}, a number above 1 is expected")
     found += _aggregation_errors(spec["aggregation"], homes, mdcs)
-    found += _output_errors(spec.get("output"))
+    found += destination.errors(spec.get("output"))
     for part, role in (("homes", Role.HOME), ("miniDataCenters", Role.MDC), ("northPole", Role.NPDC)):
         found += templates.errors(f"spec.{part}.template", spec[part]["template"], role)
     return found or _capacity_errors(spec)
-
-
-def _output_errors(output: Mapping[str, Any] | None) -> list[str]:
-    """One place, and what belongs to it."""
-    if output is None:
-        return []
-    found = []
-    if ("url" in output) == ("volumeClaim" in output):
-        found.append("spec.output: either url or volumeClaim is expected")
-    if "secret" in output and "url" not in output:
-        found.append("spec.output.secret: is for spec.output.url; a volume claim needs none")
-    if "path" in output and "volumeClaim" not in output:
-        found.append("spec.output.path: is for spec.output.volumeClaim; a url has a path of its own")
-    if ".." in str(output.get("path", "")).split("/"):
-        found.append("spec.output.path: leads out of the volume; a path without `..` is expected")
-    return found
-
-
-def _output_url(output: Mapping[str, Any]) -> str | None:
-    if "volumeClaim" in output:
-        folder = str(output.get("path", "")).strip("/")
-        return f"file://{OUTPUT_DIR}/{folder}".rstrip("/")
-    return output.get("url")
 
 
 def _capacity_errors(spec: Mapping[str, Any]) -> list[str]:
@@ -289,14 +266,15 @@ def _aggregation_errors(aggregation: Mapping[str, Any], homes: int, mdcs: int) -
 def _typed(spec: Mapping[str, Any]) -> Spec:
     target = spec.get("target") or {}
     homes = spec["homes"]["replicas"]
+    output = destination.parse(spec.get("output"))
     return Spec(
         suspend=spec["suspend"],
         active_deadline_seconds=spec.get("activeDeadlineSeconds"),
         ttl_seconds=spec.get("ttlSecondsAfterFinished"),
         image=spec.get("image"),
-        output_url=_output_url(spec.get("output") or {}),
-        output_secret=(spec.get("output") or {}).get("secret"),
-        output_claim=(spec.get("output") or {}).get("volumeClaim"),
+        output_url=output.mounted if output else None,
+        output_secret=output.secret if output else None,
+        output_claim=output.claim if output else None,
         entrypoint=spec["task"]["entrypoint"],
         task_args=spec["task"]["args"],
         seed=spec["seed"],

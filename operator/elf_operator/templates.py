@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from elf_operator import names
 from elf_worker import contract
@@ -43,6 +44,23 @@ _ENVIRONMENT = (
 )
 
 
+class _Volume(NamedTuple):
+    """One that the operator itself gives to a pod."""
+
+    path: str
+    why: str
+
+
+# `tmp` is not among them: a template may make it larger, or mount it once more.
+_VOLUMES = {"identity": _Volume(contract.IDENTITY_DIR, "with it the pod proves who it is")}
+_NPDC_VOLUMES = {
+    "checkpoint": _Volume(
+        contract.CHECKPOINT_DIR, "spec.northPole.checkpoint.volumeClaim decides what it is"
+    ),
+    "output": _Volume(contract.OUTPUT_DIR, "spec.output.volumeClaim decides what it is"),
+}
+
+
 def errors(path: str, template: Mapping[str, Any], role: Role) -> list[str]:
     """What is wrong with a template, one sentence a field, each beginning with the field's path.
 
@@ -52,62 +70,97 @@ def errors(path: str, template: Mapping[str, Any], role: Role) -> list[str]:
 
 
 def _template(path: str, template: Mapping[str, Any], role: Role) -> Iterator[str]:
-    for key in sorted(set(template) - {"metadata", "spec"}):
+    for key in sorted(set(template) - {"metadata", "spec"}, key=str):
         yield f"{path}.{key}: no such field; a template has metadata and spec"
-    for key in ("metadata", "spec"):
-        if template.get(key) is not None and not isinstance(template[key], Mapping):
-            yield f"{path}.{key}: is {template[key]!r}, an object is expected"
-            return
-    yield from _metadata(f"{path}.metadata", template.get("metadata") or {})
-    spec = template.get("spec") or {}
+    parts, wrong = _parts(path, template, ("metadata", "spec"), Mapping)
+    yield from wrong
+    if wrong:
+        return
+    yield from _metadata(f"{path}.metadata", parts.get("metadata", {}))
+    spec = parts.get("spec", {})
     decided = dict(_SPEC)
     if role is Role.NPDC:
         decided["serviceAccountName"] = "its account may read the wiring and report progress"
     yield from _decided(f"{path}.spec", spec, decided)
-    yield from _containers(f"{path}.spec", spec)
+    yield from _lists(f"{path}.spec", spec, role)
 
 
 def _metadata(path: str, metadata: Mapping[str, Any]) -> Iterator[str]:
-    for key in sorted(set(metadata) - set(_METADATA)):
+    for key in sorted(set(metadata) - set(_METADATA), key=str):
         yield f"{path}.{key}: the operator decides it; labels and annotations are yours"
-    for part in _METADATA:
-        found = metadata.get(part)
-        if found is None:
-            continue
-        if not isinstance(found, Mapping):
-            yield f"{path}.{part}: is {found!r}, an object is expected"
-            continue
-        for key, value in sorted(found.items()):
+    parts, wrong = _parts(path, metadata, _METADATA, Mapping)
+    yield from wrong
+    for part, found in parts.items():
+        for key, value in sorted(found.items(), key=lambda item: str(item[0])):
+            where = f"{path}.{part}.{key}"
+            if not isinstance(key, str):
+                yield f'{where}: its key is {key!r}, a string is expected, such as "{key}"'
+                continue
             if not isinstance(value, str):
-                yield f'{path}.{part}.{key}: is {value!r}, a string is expected, such as "{value}"'
+                yield f'{where}: is {value!r}, a string is expected, such as "{value}"'
             if part == "labels" and (key in _RESERVED_LABELS or key.startswith(f"{contract.API_GROUP}/")):
-                yield f"{path}.{part}.{key}: the operator finds its pods by it"
+                yield f"{where}: the operator finds its pods by it"
 
 
-def _containers(path: str, spec: Mapping[str, Any]) -> Iterator[str]:
-    for part in ("containers", "initContainers", "volumes"):
-        found = spec.get(part)
-        if found is None:
-            continue
-        if not isinstance(found, list):
-            yield f"{path}.{part}: is {found!r}, a list is expected"
-            continue
+def _lists(path: str, spec: Mapping[str, Any], role: Role) -> Iterator[str]:
+    """Of a pod's spec: what is told apart by name."""
+    parts, wrong = _parts(path, spec, ("containers", "initContainers", "volumes"), list)
+    yield from wrong
+    own = _own_volumes(role)
+    for part, found in parts.items():
         for number, item in enumerate(found):
             where = f"{path}.{part}[{number}]"
             if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
                 hint = f"; {names.CONTAINER!r} is the one that runs the role" if part == "containers" else ""
                 yield f"{where}.name: is required{hint}"
             elif part == "containers" and item["name"] == names.CONTAINER:
-                yield from _own_container(where, item)
+                yield from _own_container(where, item, own)
+            elif part == "volumes" and item["name"] in own:
+                yield (
+                    f"{where}.name: the operator has a volume {item['name']!r} of its own: "
+                    f"{own[item['name']].why}; another name is expected"
+                )
 
 
-def _own_container(path: str, container: Mapping[str, Any]) -> Iterator[str]:
+def _parts(
+    path: str, whole: Mapping[str, Any], wanted: Iterable[str], kind: type[Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """What is there of the wanted parts, null being nothing; sentences about parts of another kind."""
+    there = {part: whole[part] for part in wanted if whole.get(part) is not None}
+    expected = "a list" if kind is list else "an object"
+    wrong = {part: found for part, found in there.items() if not isinstance(found, kind)}
+    said = [f"{path}.{part}: is {found!r}, {expected} is expected" for part, found in wrong.items()]
+    return {part: found for part, found in there.items() if part not in wrong}, said
+
+
+def _own_volumes(role: Role) -> Mapping[str, _Volume]:
+    return {**_VOLUMES, **(_NPDC_VOLUMES if role is Role.NPDC else {})}
+
+
+def _own_container(path: str, container: Mapping[str, Any], own: Mapping[str, _Volume]) -> Iterator[str]:
     yield from _decided(path, container, _CONTAINER)
-    env = container.get("env")
-    for number, entry in enumerate(env if isinstance(env, list) else ()):
-        name = entry.get("name") if isinstance(entry, Mapping) else None
+    for where, name in _entries(path, container, "env", "name"):
         if name in _ENVIRONMENT:
-            yield f"{path}.env[{number}].name: the operator sets {name}"
+            yield f"{where}: the operator sets {name}"
+    for where, place in _entries(path, container, "volumeMounts", "mountPath"):
+        for name, volume in own.items():
+            if _within(str(place), volume.path):
+                yield (
+                    f"{where}: the operator mounts its volume {name!r} at {volume.path}: {volume.why}; "
+                    "another path is expected"
+                )
+
+
+def _entries(path: str, container: Mapping[str, Any], part: str, key: str) -> Iterator[tuple[str, Any]]:
+    """What the entries of a list have under this key, and where; what is no list says nothing."""
+    found = container.get(part)
+    for number, entry in enumerate(found if isinstance(found, list) else ()):
+        if isinstance(entry, Mapping) and key in entry:
+            yield f"{path}.{part}[{number}].{key}", entry[key]
+
+
+def _within(path: str, folder: str) -> bool:
+    return f"{posixpath.normpath('/' + path.lstrip('/'))}/".startswith(f"{folder}/")
 
 
 def _decided(path: str, found: Mapping[str, Any], reasons: Mapping[str, str]) -> Iterator[str]:

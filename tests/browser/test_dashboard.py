@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from builders import job, observation, pod, slot, wired
-from elf_operator import dashboard
-from elf_operator.gallery import Gallery
+from elf_operator.dashboard.gallery import Gallery
+from elf_operator.dashboard.server import served
 from elf_worker.contract import Role
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -110,7 +110,7 @@ async def test_ten_thousand_homes(browser: Any) -> None:
     gallery = Gallery(lambda: next(now))
     seen = observation(parsed, pods=tuple(pod(Role.MDC, i) for i in range(200)), wiring=wired(parsed, split))
     gallery.look(seen)
-    async with dashboard.served(gallery, "127.0.0.1", 0) as board:
+    async with served(gallery, "127.0.0.1", 0) as board:
         page, problems = await opened(browser, board.url)
         await page.wait_for_selector('[data-mdc="199"][data-homes="50"]')
         split[7], split[8] = slot(Role.MDC, 7), slot(Role.MDC, 8, homes=range(350, 450))

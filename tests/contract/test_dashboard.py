@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
 import pytest
 
 from builders import NOW, pod, settled, with_pod
-from elf_operator import dashboard
-from elf_operator.gallery import Gallery
+from elf_operator.dashboard import server
+from elf_operator.dashboard.gallery import Gallery
 from elf_worker.contract import Role
 
 JOB = "api/jobs/pole/sleigh"
@@ -28,7 +30,7 @@ def gallery() -> Gallery:
 @pytest.fixture
 async def client(gallery: Gallery) -> AsyncIterator[aiohttp.ClientSession]:
     async with (
-        dashboard.served(gallery, "127.0.0.1", 0) as board,
+        server.served(gallery, "127.0.0.1", 0) as board,
         aiohttp.ClientSession(board.url) as session,
     ):
         yield session
@@ -53,7 +55,7 @@ async def test_every_answer_is_guarded(client: aiohttp.ClientSession, path: str)
 
 
 async def test_the_page_and_its_files_name_nobody_else(client: aiohttp.ClientSession) -> None:
-    for name, kind in dashboard.TYPES.items():
+    for name, kind in server.TYPES.items():
         async with client.get("/" if name == "index.html" else f"/static/{name}") as answer:
             assert answer.status == 200 and answer.content_type == kind
             text = await answer.text()
@@ -114,5 +116,69 @@ async def test_a_strangers_name_for_our_address(
 async def test_a_port_that_is_taken(gallery: Gallery) -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         with pytest.raises(OSError):
-            async with dashboard.served(gallery, "127.0.0.1", held.getsockname()[1]):
+            async with server.served(gallery, "127.0.0.1", held.getsockname()[1]):
                 pass
+
+
+# -- the last look ------------------------------------------------------------------------------------------
+
+EVER = 3600.0
+"""Seconds that no test waits for."""
+
+
+async def idle() -> None:
+    """Let everything go on that can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_nobody_is_waited_for_where_nobody_looks_on() -> None:
+    board = server.Dashboard("")
+    async with asyncio.timeout(20):
+        await board.farewell(EVER)
+        board.asked = time.monotonic() - 2 * EVER - 1
+        await board.farewell(EVER)
+
+
+async def test_who_looks_on_is_waited_for_no_longer_than_said() -> None:
+    board = server.Dashboard("")
+    board.asked = time.monotonic() + EVER
+    async with asyncio.timeout(20):
+        await board.farewell(0.01)
+
+
+async def test_the_last_look_is_one_that_was_asked_for_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that is still on its way when the job ends does not show the end."""
+    left: list[Callable[[], object]] = []
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", lambda _, call: left.append(call))
+    board = server.Dashboard("")
+    board.note()
+    waiting = asyncio.create_task(board.farewell(EVER))
+    await idle()
+    left.pop()()
+    await idle()
+    assert not waiting.done()
+    board.note()
+    await idle()
+    assert not waiting.done(), "the answer has not left yet"
+    left.pop()()
+    async with asyncio.timeout(20):
+        await waiting
+
+
+async def test_a_question_for_the_job_is_a_look_and_one_for_the_list_is_none(gallery: Gallery) -> None:
+    async with (
+        server.served(gallery, "127.0.0.1", 0) as board,
+        aiohttp.ClientSession(board.url) as session,
+    ):
+        await told(session, "/api/jobs")
+        await told(session, "/api/jobs/pole/none", 404)
+        async with asyncio.timeout(20):
+            await board.farewell(EVER)
+        await told(session, f"/{JOB}")
+        waiting = asyncio.create_task(board.farewell(EVER))
+        await idle()
+        assert not waiting.done()
+        await told(session, f"/{JOB}")
+        async with asyncio.timeout(20):
+            await waiting

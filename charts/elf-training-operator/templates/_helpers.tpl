@@ -72,6 +72,21 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
+{{- /* Of several tolerations of one taint the shortest counts: ours stands back where the values have their own. */}}
+{{- define "elf.lostNode" -}}
+{{- range $key := list "node.kubernetes.io/not-ready" "node.kubernetes.io/unreachable" -}}
+{{- $theirs := false -}}
+{{- range $.Values.tolerations -}}
+{{- if and (eq (default "" .key) $key) (eq (default "NoExecute" .effect) "NoExecute") -}}
+{{- $theirs = true -}}
+{{- end -}}
+{{- end -}}
+{{- if not $theirs }}
+- {key: {{ $key }}, operator: Exists, effect: NoExecute, tolerationSeconds: {{ int $.Values.lostNodeSeconds }}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* What the operator may do where its jobs are. It may only give the NPDC what it has itself. */}}
 {{- define "elf.jobRules" -}}
 - apiGroups: [northpole.dev]

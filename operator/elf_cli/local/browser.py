@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from elf_operator.gallery import Gallery
+    from elf_operator.dashboard.gallery import Gallery
 
 DEFAULT = "127.0.0.1:8080"
 FAREWELL_SECONDS = 2.0
@@ -48,13 +48,13 @@ async def shown(where: tuple[str, int] | None, say: Callable[[str], None]) -> As
     if where is None:
         yield None
         return
-    from elf_operator import dashboard  # aiohttp takes its time, and most runs do without
-    from elf_operator.gallery import Gallery
+    from elf_operator.dashboard.gallery import Gallery
+    from elf_operator.dashboard.server import served  # aiohttp takes its time, and most runs do without
 
     gallery = Gallery(time.time)
     async with contextlib.AsyncExitStack() as stack:
         try:
-            board = await stack.enter_async_context(dashboard.served(gallery, *where))
+            board = await stack.enter_async_context(served(gallery, *where))
         except OSError as error:
             why = error.strerror or str(error)
             raise DashboardError(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import pathlib
 import random
+import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from elf_cli.local.pods import LocalPod
 from elf_cli.local.scaling import Scale, applied
-from elf_operator import names
+from elf_operator import identities, names
 from elf_operator.builders import Manifest
 from elf_operator.observation import Observation
 from elf_operator.plans import Delete, Event
@@ -172,12 +174,9 @@ class LocalCluster:
 
     def _environment(self, manifest: Manifest, address: str) -> dict[str, str]:
         """What a kubelet and the cluster's DNS would make of the manifest."""
-        container = next(c for c in manifest["spec"]["containers"] if c["name"] == names.CONTAINER)
         env = {k: v for k, v in os.environ.items() if not k.startswith("ELF_")}
         env["PYTHONUNBUFFERED"] = "1"
-        for item in container["env"]:
-            if "value" in item:
-                env[item["name"]] = item["value"]
+        env |= environment_of(manifest, self._directory / "volumes")
         env[contract.ENV_ADDRESS] = address
         if contract.ENV_NPDC in env:
             env[contract.ENV_NPDC] = f"{self.service_address}:{contract.WIRE_PORT}"
@@ -186,10 +185,46 @@ class LocalCluster:
             env[contract.ENV_HISTORY] = str(self._directory)
             if self._model_out:
                 env[contract.ENV_MODEL_OUT] = self._model_out
-        for volume in manifest["spec"]["volumes"]:
-            if claim := volume.get("persistentVolumeClaim"):
-                place = str(self._directory / "volumes" / claim["claimName"])
-                for mount in container["volumeMounts"]:
-                    if mount["name"] == volume["name"]:
-                        env = {k: v.replace(mount["mountPath"], place) for k, v in env.items()}
+        env.pop(contract.ENV_FIGURES_TOKENS, None)  # who runs a job here may look at it
+        if contract.ENV_IDENTITY in env:
+            env[contract.ENV_IDENTITY] = str(self._mount_identity(manifest))
         return env
+
+    def _mount_identity(self, manifest: Manifest) -> pathlib.Path:
+        """The files that a kubelet would mount of the pod's Secret."""
+        secret = next(v["secret"] for v in manifest["spec"]["volumes"] if v["name"] == identities.VOLUME)
+        data = self._objects["Secret", secret["secretName"]]["data"]
+        folder = self._directory / "identities" / manifest["metadata"]["name"]
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for item in secret["items"]:
+            file = folder / item["path"]
+            file.unlink(missing_ok=True)
+            file.touch(mode=0o600)
+            file.write_bytes(base64.b64decode(data[item["key"]]))
+            file.chmod(secret["defaultMode"])
+        return folder
+
+
+def environment_of(manifest: Manifest, volumes: pathlib.Path) -> dict[str, str]:
+    """The variables that a pod's container sets by value, with its claims as folders of `volumes`.
+
+    A process mounts nothing: the paths are those of the folders instead, wherever a value names one.
+    """
+    container = next(c for c in manifest["spec"]["containers"] if c["name"] == names.CONTAINER)
+    own = {item["name"]: item["value"] for item in container["env"] if "value" in item}
+    claims = {
+        volume["name"]: claim["claimName"]
+        for volume in manifest["spec"]["volumes"]
+        if (claim := volume.get("persistentVolumeClaim"))
+    }
+    folders = {
+        mount["mountPath"]: str(volumes / claims[mount["name"]])
+        for mount in container["volumeMounts"]
+        if mount["name"] in claims
+    }
+    if not folders:
+        return own
+    # In one go, the longest first: a folder may itself lie under a path that is mounted.
+    paths = "|".join(re.escape(path) for path in sorted(folders, key=len, reverse=True))
+    mounted = re.compile(rf"(?<![\w.-])(?:{paths})(?![\w.-])")
+    return {key: mounted.sub(lambda found: folders[found[0]], value) for key, value in own.items()}

@@ -19,7 +19,7 @@ from elf_cli.local.faults import Kill
 from elf_cli.local.scaling import Scale
 from elf_operator import names, status
 from elf_operator.builders import Defaults
-from elf_operator.gallery import Gallery, Overseen
+from elf_operator.dashboard.gallery import Gallery, Overseen
 from elf_operator.observation import Observation
 from elf_operator.plans import Event
 from elf_operator.reconcile import reconcile
@@ -75,6 +75,7 @@ class Runner:
     scales: Sequence[Scale] = ()
     gallery: Gallery | None = None
     """Where the run is shown too, if in a browser."""
+    defaults: Defaults = field(default_factory=Defaults)
     account: Account = field(default_factory=lambda: Account(time.time()))
     _pending: list[Kill] = field(default_factory=list)
     _edits: list[Scale] = field(default_factory=list)
@@ -110,7 +111,7 @@ class Runner:
                     await self.cluster.woken.wait()
             self.cluster.woken.clear()
             where = (self.job.namespace, self.job.name)
-            decided = await reconcile(cluster, *where, Defaults(), time.time)
+            decided = await reconcile(cluster, *where, self.defaults, time.time)
             pause = decided.again_after if decided else None
             self._note_replacements()
             self.view.update(self.cluster)

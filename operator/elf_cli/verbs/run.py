@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import pathlib
 import signal
 import sys
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from elf_cli.local.faults import Kill
     from elf_cli.local.runner import Outcome
     from elf_cli.local.scaling import Scale
-    from elf_operator.gallery import Gallery
+    from elf_operator.dashboard.gallery import Gallery
 
 EXIT_INTERRUPTED = 130
 
@@ -43,6 +44,9 @@ def run(
         pathlib.Path | None, typer.Option(help="Logs and state of the run. Default: runs/<time>-<pid>.")
     ] = None,
     plain: Annotated[bool, typer.Option(help="Plain lines even on a terminal.")] = False,
+    mtls: Annotated[
+        bool, typer.Option("--mtls", help="Encrypt all links and check who is there, as on a cluster.")
+    ] = False,
     dashboard: Annotated[
         str | None,
         typer.Option(
@@ -55,10 +59,17 @@ def run(
 
     Exit status: 0 the job is complete; 1 it failed; 2 the job or a flag is wrong; 130 interrupted.
     """
-    from elf_cli.local.browser import parse_address
-    from elf_cli.local.faults import parse_kills
-    from elf_cli.local.scaling import parse_scales, spec_after
+    body, job, spec = _job(file)
+    kills, scales = _rehearsed(body, spec, kill or [], scale or [])
+    where = _address(dashboard)
+    for path in (report, model):
+        _check_folder(path)
+    asked = _Request(job, spec, body, kills, scales, report, model, directory, plain, mtls, where)
+    sys.exit(asyncio.run(_run(asked)))
 
+
+def _job(file: str) -> tuple[dict[str, Any], Job, Spec]:
+    """What is to be trained, or a refusal."""
     try:
         body = read_job(file)
     except FileError as error:
@@ -66,20 +77,39 @@ def run(
     job = parse_job(body)
     if job.spec is None:
         refuse(f"{file}: {'; '.join(job.errors)}")
-    spec: Spec = job.spec
-    if spec.suspend:
+    if job.spec.suspend:
         refuse(f"{file}: spec.suspend: is true: there is nothing to run")
+    return body, job, job.spec
+
+
+def _rehearsed(
+    body: dict[str, Any], spec: Spec, kill: list[str], scale: list[str]
+) -> tuple[list[Kill], list[Scale]]:
+    """What is to happen on the way, or a refusal."""
+    from elf_cli.local.faults import parse_kills
+    from elf_cli.local.scaling import parse_scales, spec_after
+
     try:
-        scales = parse_scales(scale or [], body)
-        where = parse_address(dashboard) if dashboard is not None else None
-        kills = parse_kills(kill or [], spec, lambda round_: spec_after(body, scales, round_))
+        scales = parse_scales(scale, body)
+        return parse_kills(kill, spec, lambda round_: spec_after(body, scales, round_)), scales
     except ValueError as error:
         refuse(str(error))
-    for path in (report, model):
-        if path is not None and not path.absolute().parent.is_dir():
-            refuse(f"{path}: there is no folder {path.absolute().parent}")
-    request = _Request(job, spec, body, kills, scales, report, model, directory, plain, where)
-    sys.exit(asyncio.run(_run(request)))
+
+
+def _address(dashboard: str | None) -> tuple[str, int] | None:
+    """Where the page is to be shown, or a refusal."""
+    from elf_cli.local.browser import parse_address
+
+    try:
+        return parse_address(dashboard) if dashboard is not None else None
+    except ValueError as error:
+        refuse(str(error))
+
+
+def _check_folder(path: pathlib.Path | None) -> None:
+    """Before an hour of training, not after it."""
+    if path is not None and not path.absolute().parent.is_dir():
+        refuse(f"{path}: there is no folder {path.absolute().parent}")
 
 
 @dataclass(frozen=True)
@@ -93,6 +123,7 @@ class _Request:
     model: pathlib.Path | None
     directory: pathlib.Path | None
     plain: bool
+    mtls: bool
     dashboard: tuple[str, int] | None
 
 
@@ -114,13 +145,16 @@ async def _run(asked: _Request) -> int:
 async def _train(asked: _Request, console: Console, gallery: Gallery | None) -> int:
     from elf_cli.local import runner, view
     from elf_cli.local.cluster import LocalCluster
+    from elf_operator.authority import MASTER_BYTES, Authority
+    from elf_operator.builders import Defaults
 
     directory = (asked.directory or runner.default_directory()).absolute()
     model = str(asked.model.absolute()) if asked.model else None
     cluster = LocalCluster(asked.body, directory, model)
     live = console.is_terminal and not asked.plain
     shown = (view.LiveView if live else view.PlainView)(console, asked.spec)
-    work = runner.Runner(asked.job, cluster, shown, asked.kills, asked.scales, gallery)
+    defaults = Defaults(authority=Authority(os.urandom(MASTER_BYTES)) if asked.mtls else None)
+    work = runner.Runner(asked.job, cluster, shown, asked.kills, asked.scales, gallery, defaults)
     task = asyncio.ensure_future(work.run())
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)

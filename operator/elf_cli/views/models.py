@@ -9,7 +9,7 @@ from typing import Any
 
 from elf_cli.cluster import reader
 from elf_cli.refusal import EXIT_WRONG, TroubleError
-from elf_operator import builders, names
+from elf_operator import builders, destination, names
 from elf_operator.builders import Defaults, Manifest
 from elf_operator.spec import parse_job
 from elf_worker.contract import API_GROUP, CHECKPOINT_DIR, Role
@@ -75,6 +75,7 @@ def kept(body: Mapping[str, Any]) -> Kept:
     """From the job's JSON."""
     status = body.get("status") or {}
     training = status.get("training") or {}
+    landed = destination.parse(body["spec"].get("output"))
     checkpoint = (body["spec"].get("northPole") or {}).get("checkpoint") or {}
     return Kept(
         namespace=body["metadata"]["namespace"],
@@ -83,18 +84,8 @@ def kept(body: Mapping[str, Any]) -> Kept:
         round=int(training.get("round", 0)),
         digest=training.get("modelDigest") or "",
         claim=checkpoint.get("volumeClaim") or "",
-        output=_output(body["spec"].get("output") or {}),
+        output=landed.place_of(MODEL_FILE) if landed else "",
     )
-
-
-def _output(output: Mapping[str, Any]) -> str:
-    """In words."""
-    if url := output.get("url"):
-        return f"{str(url).rstrip('/')}/{MODEL_FILE}"
-    if claim := output.get("volumeClaim"):
-        folder = str(output.get("path", "")).strip("/")
-        return f"volume claim {claim}, file {f'{folder}/{MODEL_FILE}'.lstrip('/')}"
-    return ""
 
 
 def image_of(body: Mapping[str, Any], pods: Iterable[Mapping[str, Any]], asked: str | None) -> Defaults:

@@ -100,6 +100,7 @@ WRONG: dict[str, Any] = {
     "resources.limits.memroy": "512Mi",
     "podAnnotations": {"a": True},
     "tolerations": [{"keyy": "a"}],
+    "lostNodeSeconds": -1,
     "affinity": {"podAntiAfinity": {}},
     "topologySpreadConstraints": [{"maxSkew": 1}],
     "podDisruptionBudget.maxUnavailable": 0,

@@ -85,6 +85,7 @@ PEER = {"namespaceSelector": {"matchLabels": {"a": "b"}}}
 SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
 OWN = {f"{HOME}name": "elf-training-operator", f"{HOME}instance": "elf", f"{HOME}component": "operator"}
 TOLERATION = {"key": "a", "operator": "Exists"}
+LOST = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 DASHBOARD = {"grafanaDashboard": {"enabled": True}}
 SHOWN = {"dashboard": {"enabled": True}}
 BUDGETED = {"replicas": 3}
@@ -118,6 +119,18 @@ def worker(world: World) -> Any:
 
 def readyz(world: World) -> Any:
     return world.test_pod["containers"][0]["env"][0]["value"]
+
+
+def tolerated(world: World) -> Any:
+    """By the pod of helm test, and by the operator's where its node is not lost."""
+    own = [t for t in world.pod["tolerations"] if t["key"] not in LOST]
+    assert own == world.test_pod.get("tolerations", []), "helm test runs otherwise than the operator"
+    return own
+
+
+def lost_node(world: World) -> Any:
+    fields = ("key", "operator", "effect", "tolerationSeconds")
+    return [tuple(t.get(f) for f in fields) for t in world.pod["tolerations"] if t["key"] in LOST]
 
 
 ROWS = [
@@ -165,7 +178,8 @@ ROWS = [
     Row("podAnnotations", {"a": "b"}, spec("Deployment", "template", "metadata", "annotations"), {"a": "b"}),
     Row("priorityClassName", "high", pod("priorityClassName"), "high"),
     Row("nodeSelector", {"a": "b"}, both_pods("nodeSelector"), {"a": "b"}),
-    Row("tolerations", [TOLERATION], both_pods("tolerations"), [TOLERATION]),
+    Row("tolerations", [TOLERATION], tolerated, [TOLERATION]),
+    Row("lostNodeSeconds", 5, lost_node, [(key, "Exists", "NoExecute", 5) for key in LOST]),
     Row("affinity", NODE, pod("affinity"), NODE),
     Row("affinity", NODE, pod("affinity"), NODE, {"replicas": 2}),
     Row("topologySpreadConstraints", [SPREAD], pod("topologySpreadConstraints"), [SPREAD_OUT]),
@@ -229,6 +243,23 @@ def test_one_replica_is_put_anywhere_and_more_rather_apart(chart: Chart) -> None
         "preferredDuringSchedulingIgnoredDuringExecution"
     ]
     assert term["podAffinityTerm"]["labelSelector"]["matchLabels"] == OWN
+
+
+def test_an_operator_leaves_a_lost_node_in_seconds_unless_the_values_say_otherwise(chart: Chart) -> None:
+    usual = [(key, "Exists", "NoExecute", 20) for key in LOST]
+    assert lost_node(chart.render()) == usual
+    slow = {"key": LOST[1], "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 600}
+    (ours,) = usual[:1]
+    # Kubernetes takes the shortest of several.
+    assert lost_node(chart.render({"tolerations": [slow]})) == [(*slow.values(),), ours]
+    ever = {"key": LOST[0], "operator": "Exists"}
+    assert lost_node(chart.render({"tolerations": [ever]}))[1:] == usual[1:]
+    other = {"key": LOST[0], "operator": "Exists", "effect": "NoSchedule"}
+    assert lost_node(chart.render({"tolerations": [other]}))[1:] == usual
+    assert lost_node(chart.render({"lostNodeSeconds": 0}))[0][3] == 0
+    assert lost_node(chart.render({"tolerations": None})) == usual
+    both = chart.render({"tolerations": [ever, slow]})
+    assert both.pod["tolerations"] == [ever, slow]
 
 
 def test_the_operator_s_own_labels_cannot_be_taken_away(chart: Chart) -> None:

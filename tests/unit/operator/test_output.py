@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from builders import DEFAULTS, condition, decide, job, settled, valid, with_training, written
-from elf_operator import builders
+from elf_operator import builders, destination
 from elf_operator.builders import Manifest
 from elf_operator.running import acted_on
 from elf_worker import contract
@@ -105,3 +105,30 @@ def test_a_fault_is_said_before_it() -> None:
     bad = with_training(settled(output=BUCKET), output={"problem": "no such bucket"}, serving=[])
     seen = decide(bad)
     assert "no such bucket" in condition(seen.status, "Degraded")["message"]
+
+
+@pytest.mark.parametrize(
+    ("output", "url", "place"),
+    [
+        (None, None, None),
+        ({"url": "s3://bucket/night/"}, "s3://bucket/night/", "s3://bucket/night/model.safetensors"),
+        (
+            {"volumeClaim": "models"},
+            f"file://{contract.OUTPUT_DIR}",
+            "volume claim models, file model.safetensors",
+        ),
+        (
+            VOLUME,
+            f"file://{contract.OUTPUT_DIR}/night/one",
+            "volume claim models, file night/one/model.safetensors",
+        ),
+    ],
+    ids=["nowhere", "bucket", "volume", "folder"],
+)
+def test_pods_and_people_are_told_of_one_place(
+    output: dict[str, Any] | None, url: str | None, place: str | None
+) -> None:
+    found = destination.parse(output)
+    assert (found and found.mounted, found and found.place_of("model.safetensors")) == (url, place)
+    if found and url and found.claim:
+        assert f"file://{found.path_of('model.safetensors')}" == f"{url}/model.safetensors"

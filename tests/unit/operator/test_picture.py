@@ -24,9 +24,10 @@ from builders import (
     with_training,
     without,
 )
-from elf_operator import builders, picture
-from elf_operator.course import FAULTS, SAMPLES, Course
-from elf_operator.gallery import FRAMES, Gallery
+from elf_operator import builders
+from elf_operator.dashboard import picture
+from elf_operator.dashboard.course import FAULTS, SAMPLES, Course
+from elf_operator.dashboard.gallery import FRAMES, Gallery
 from elf_operator.observation import Observation
 from elf_operator.status import rfc3339
 from elf_worker.contract import Loss, Role, Slot

@@ -64,6 +64,29 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         own(env=[{"name": "A"}, {"name": "ELF_INDEX"}]),
         "spec.containers[0].env[1].name: the operator",
     ),
+    "a field that is a number": ({1: {}}, "1: no such field; a template has metadata and spec"),
+    "a label that is a number": (
+        {"metadata": {"labels": {1: "a", "b": "c"}}},
+        'metadata.labels.1: its key is 1, a string is expected, such as "1"',
+    ),
+    "an annotation that is true": (
+        {"metadata": {"annotations": {"b": "c", True: "a"}}},
+        'metadata.annotations.True: its key is True, a string is expected, such as "True"',
+    ),
+    "the identity": (
+        {"spec": {"volumes": [{"name": "mine"}, {"name": "identity", "emptyDir": {}}]}},
+        "spec.volumes[1].name: the operator has a volume 'identity' of its own: with it the pod proves who "
+        "it is; another name is expected",
+    ),
+    "a mount over the identity": (
+        own(volumeMounts=[{"name": "mine", "mountPath": "/var//run/elf/identity/"}]),
+        "spec.containers[0].volumeMounts[0].mountPath: the operator mounts its volume 'identity' at "
+        "/var/run/elf/identity: with it the pod proves who it is; another path is expected",
+    ),
+    "a mount within the identity": (
+        own(volumeMounts=[{"name": "a", "mountPath": "/a"}, {"mountPath": "/var/run/elf/identity/key"}]),
+        "spec.containers[0].volumeMounts[1].mountPath: the operator mounts its volume 'identity' at",
+    ),
 }
 
 
@@ -88,6 +111,12 @@ ALLOWED: dict[str, dict[str, Any]] = {
     "a sidecar": {"spec": {"containers": [{"name": "proxy", "command": ["p"], "ports": []}]}},
     "an init container": {"spec": {"initContainers": [{"name": "elf-data", "command": ["fetch"]}]}},
     "a volume": {"spec": {"volumes": [{"name": "data", "emptyDir": {}}]}},
+    "room": {"spec": {"volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "9Gi"}}]}},
+    "a mount": own(
+        volumeMounts=[{"name": "tmp", "mountPath": "/var/tmp"}, {"name": "tmp", "mountPath": "/tmp"}]
+    ),
+    "a mount beside ours": own(volumeMounts=[{"name": "tmp", "mountPath": "/var/run/elf/identity-of-mine"}]),
+    "no mounts": own(volumeMounts=None, env=None),
 }
 
 
@@ -99,11 +128,41 @@ def test_the_rest_is_the_users(role: Role, template: dict[str, Any]) -> None:
     assert actions(decide(observation(made)))
 
 
+def test_keys_of_two_kinds_are_named_one_by_one() -> None:
+    """YAML has keys that are numbers, and they cannot be compared with strings."""
+    errors = templates.errors("t", {1: {}, "a": {}, "metadata": {2: "", "name": "mine"}}, Role.HOME)
+    assert [error.partition(":")[0] for error in errors] == ["t.1", "t.a", "t.metadata.2", "t.metadata.name"]
+
+
 def test_only_the_npdcs_account_is_the_operators() -> None:
     mine = {"spec": {"serviceAccountName": "mine"}}
     assert templates.errors("t", mine, Role.HOME) == []
     [error] = templates.errors("t", mine, Role.NPDC)
     assert error.startswith("t.spec.serviceAccountName: the operator decides it")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_all_volumes_that_the_operator_gives_to_a_pod_are_refused_but_its_scratch(role: Role) -> None:
+    """A volume that builders begins to add has to be thought of here."""
+    made = job(northPole={"checkpoint": {"volumeClaim": "states"}}, output={"volumeClaim": "models"})
+    spec = builders.pod(made, valid(made), DEFAULTS, role, 0, 0)["spec"]
+    for volume in spec["volumes"]:
+        refused = templates.errors("t", {"spec": {"volumes": [volume]}}, role)
+        assert bool(refused) == (volume["name"] != "tmp")
+        assert all(error.startswith("t.spec.volumes[0].name: the operator has a volume") for error in refused)
+    for mount in spec["containers"][0]["volumeMounts"]:
+        refused = templates.errors("t", own(volumeMounts=[{**mount, "name": "mine"}]), role)
+        assert bool(refused) == (mount["name"] != "tmp")
+        assert all(mount["mountPath"] in error for error in refused)
+
+
+def test_only_the_npdc_has_the_jobs_claims() -> None:
+    """Volumes of these names do not meet the operator's in other pods."""
+    mine = {"spec": {"volumes": [{"name": "checkpoint"}, {"name": "output"}]}}
+    assert templates.errors("t", mine, Role.HOME) == templates.errors("t", mine, Role.MDC) == []
+    first, second = templates.errors("t", mine, Role.NPDC)
+    assert "spec.northPole.checkpoint.volumeClaim decides what it is; another name" in first
+    assert "spec.output.volumeClaim decides what it is; another name" in second
 
 
 @pytest.mark.parametrize("role", ROLES)

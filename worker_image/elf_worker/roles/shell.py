@@ -50,6 +50,7 @@ class Shell:
         self._address = env.address
         self._silence = env.job.silence_seconds
         self._job, self._per_pod = env.job.uid, env.job.per_pod
+        self._figures_tokens = env.figures_tokens
         self._credentials = transport.load(env.identity) if env.identity else None
         self._limits = Limits(0, 0)
         self.expect(homes)
@@ -74,8 +75,8 @@ class Shell:
 
     @property
     def showing(self) -> ssl.SSLContext | None:
-        """TLS settings for what anybody may connect to; None where the job has no TLS."""
-        return self._credentials.showing if self._credentials else None
+        """TLS settings for figures that need a token, so that it travels unseen; None where none is needed."""
+        return self._credentials.showing if self._credentials and self._figures_tokens else None
 
     async def run(self) -> Stop:
         """Until the machine says Stop. Errors of background work end it too."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from elf_operator.dashboard.picture import number
 from elf_operator.observation import parse_time
-from elf_operator.picture import number
 
 SAMPLES = 600
 FAULTS = 200

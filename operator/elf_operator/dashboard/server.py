@@ -16,7 +16,7 @@ from importlib import resources
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from elf_operator.gallery import Gallery
+from elf_operator.dashboard.gallery import Gallery
 
 TYPES = {
     "index.html": "text/html",
@@ -54,7 +54,7 @@ class Dashboard:
     async def farewell(self, seconds: float) -> None:
         """Who looks on now shall see how it ended: wait for the next question, so long at most."""
         if time.monotonic() - self.asked < 2 * seconds:
-            self._answered.clear()
+            self._answered = asyncio.Event()  # answers that are still on their way set the one before
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._answered.wait()
@@ -84,7 +84,7 @@ async def served(gallery: Gallery, address: str, port: int) -> AsyncIterator[Das
 
 
 def _files() -> dict[str, bytes]:
-    folder = resources.files("elf_operator") / "static"
+    folder = resources.files("elf_operator.dashboard") / "static"
     return {name: (folder / name).read_bytes() for name in TYPES}
 
 

@@ -14,9 +14,9 @@ from typing import Any, Concatenate, ParamSpec
 
 from elf_operator import names
 from elf_operator.builders import Manifest
-from elf_operator.course import Course
+from elf_operator.dashboard.course import Course
+from elf_operator.dashboard.picture import Json, outline, picture, ready_homes, summary, tree
 from elf_operator.observation import Observation
-from elf_operator.picture import Json, outline, picture, ready_homes, summary, tree
 from elf_operator.plans import Delete, Event
 from elf_operator.reconcile import Cluster
 from elf_operator.spec import parse_job

@@ -1,7 +1,8 @@
-"""A checkpoint volume outlives all data centers at once, and a suspended job."""
+"""A checkpoint volume outlives all data centers at once, and a suspended job; the model lands on it, too."""
 
 from __future__ import annotations
 
+import base64
 import json
 import pathlib
 import uuid
@@ -12,6 +13,7 @@ import pytest
 
 from e2e.cluster import Kubectl, round_of, wait
 from e2e.test_training import complete, start
+from elf_cli.views import weights
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 Make = Callable[..., dict[str, Any]]
@@ -60,6 +62,51 @@ ENOUGH: dict[str, Any] = {"rounds": 1000, "target": None}
 """Rounds enough to be deleted and suspended in."""
 
 
+READ = """
+import base64, json, pathlib
+found = pathlib.Path("/kept/result").iterdir()
+print(json.dumps({path.name: base64.b64encode(path.read_bytes()).decode() for path in found}))
+"""
+
+
+def files_on(kubectl: Kubectl, claim: str, image: str) -> dict[str, bytes]:
+    """Name → content of the files in the folder `result` of a volume, as a pod sees them."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "reader"},
+        "spec": {
+            "restartPolicy": "Never",
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 10001,
+                "fsGroup": 10001,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": "reader",
+                    "image": image,
+                    "command": ["python3", "-c", READ],
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                    "volumeMounts": [{"name": "kept", "mountPath": "/kept"}],
+                }
+            ],
+            "volumes": [{"name": "kept", "persistentVolumeClaim": {"claimName": claim}}],
+        },
+    }
+    applied = kubectl.apply(pod)
+    assert applied.returncode == 0, applied.stderr
+    over = lambda: kubectl.get("pod", "reader")["status"]["phase"] in ("Succeeded", "Failed")  # noqa: E731
+    wait("the files are read", over, 60)
+    said = json.loads(kubectl("logs", "reader"))
+    kubectl("delete", "pod", "reader", "--wait=false")
+    return {name: base64.b64decode(content) for name, content in said.items()}
+
+
 def first_round_of(kubectl: Kubectl, incarnation: int) -> int | None:
     """The rounds done when this NPDC is first heard of; None while it is not."""
     training = kubectl.job("digits")["status"].get("training", {})
@@ -67,9 +114,16 @@ def first_round_of(kubectl: Kubectl, incarnation: int) -> int | None:
 
 
 def test_the_volume_outlives_all_data_centers_and_a_suspension(
-    kubectl: Kubectl, sample: Make, local_report: Make, claim: str
+    kubectl: Kubectl,
+    sample: Make,
+    local_report: Make,
+    claim: str,
+    images: dict[str, str],
+    tmp_path: pathlib.Path,
 ) -> None:
-    job = sample(**ENOUGH, northPole={"checkpoint": {"everyRounds": 10, "volumeClaim": claim}})
+    """The claim holds both the checkpoint and, in the end, the model."""
+    keeps = {"checkpoint": {"everyRounds": 10, "volumeClaim": claim}}
+    job = sample(**ENOUGH, northPole=keeps, output={"volumeClaim": claim, "path": "result"})
     start(kubectl, job, until_round=100)
     centers = "northpole.dev/role in (npdc,mdc)"
     kubectl("delete", "pod", "--force", "--grace-period=0", "--wait=false", "-l", centers)
@@ -90,3 +144,8 @@ def test_the_volume_outlives_all_data_centers_and_a_suspension(
     done = complete(kubectl, "digits")["status"]["training"]
     assert done["exact"] is True
     assert done["modelDigest"] == local_report(**ENOUGH)["modelDigest"]
+
+    kept = files_on(kubectl, claim, images["worker"])
+    (tmp_path / "model").write_bytes(kept["model.safetensors"])
+    assert weights.digest(tmp_path / "model") == done["modelDigest"]
+    assert json.loads(kept["report.json"])["training"]["modelDigest"] == done["modelDigest"]

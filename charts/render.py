@@ -27,7 +27,7 @@ SETTINGS = {
     "worker.image.tag": "dev",
 }
 FILES = {
-    "rbac.yaml": ("serviceaccount.yaml", "rbac.yaml", "user-roles.yaml"),
+    "rbac.yaml": ("serviceaccount.yaml", "master-key.yaml", "rbac.yaml", "user-roles.yaml"),
     "operator.yaml": ("deployment.yaml",),
     "network.yaml": ("service.yaml", "networkpolicy.yaml"),
 }

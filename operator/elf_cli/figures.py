@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import pathlib
 import urllib.error
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from elf_cli.cluster import trouble
 from elf_cli.cluster.target import Target
 from elf_cli.refusal import TroubleError
-from elf_operator import names
-from elf_worker.contract import FIGURES_PORT, Role
+from elf_operator import identities, names
+from elf_worker.contract import ENV_FIGURES_TOKENS, FIGURES_PORT, FIGURES_TOKEN_HEADER, Role
 from elf_worker.roles.chronicle import HISTORY_FILE, WINDOW_FILE, Chronicle
 
 if TYPE_CHECKING:
@@ -97,12 +98,25 @@ class OfJob:
         try:
             async with connect(self._target) as session:
                 pod = await self._npdc(session)
-                path = f"{session.core_path('pods')}/{pod}:{FIGURES_PORT}/proxy{page}"
-                return await self._get(session, path, query, pod)
+                name = str(pod["metadata"]["name"])
+                scheme, headers = "", {}
+                if _is_locked(pod):
+                    scheme, headers = "https:", {FIGURES_TOKEN_HEADER: await self._token(session, pod)}
+                path = f"{session.core_path('pods')}/{scheme}{name}:{FIGURES_PORT}/proxy{page}"
+                return await self._get(session, path, query, headers, name)
         except TroubleError as error:
             raise FiguresError(f"{self._name}: is no folder of a local run; {error}") from error
 
-    async def _npdc(self, session: Session) -> str:
+    async def _token(self, session: Session, pod: Mapping[str, Any]) -> str:
+        """What opens the job's figures: to be read by those who may read its Secret."""
+        uid = pod["metadata"]["ownerReferences"][0]["uid"]
+        secret = identities.figures_name(self._name, uid)
+        found = await session.api.get(f"{session.core_path('secrets')}/{secret}")
+        if found is None:
+            raise FiguresError(f"{self._name}: there is no Secret {secret}; figures need the token in it")
+        return base64.b64decode(found["data"][identities.TOKEN_KEY]).decode()
+
+    async def _npdc(self, session: Session) -> dict[str, Any]:
         job = await session.job(self._name)
         status = job.get("status") or {}
         if status.get("completionTime") or status.get("state") in (None, "Suspended"):
@@ -116,21 +130,30 @@ class OfJob:
         running = [p for p in found if p["status"].get("phase") == "Running"]
         if not running:
             raise FiguresError(f"{self._name}: its NPDC does not run yet; ask again")
-        newest = max(running, key=lambda p: int(p["metadata"]["labels"][names.LABEL_INCARNATION]))
-        return str(newest["metadata"]["name"])
+        return max(running, key=lambda p: int(p["metadata"]["labels"][names.LABEL_INCARNATION]))
 
-    async def _get(self, session: Session, path: str, query: Query, pod: str) -> Any:
+    async def _get(
+        self, session: Session, path: str, query: Query, headers: Mapping[str, str], pod: str
+    ) -> Any:
         """A page, which may be any JSON: `null` too."""
         from elf_operator.kube import ApiError
 
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                return json.loads(b"\n".join([line async for line in session.lines(path, query)]))
+                lines = [line async for line in session.lines(path, query, headers)]
+                return json.loads(b"\n".join(lines))
         except ApiError as error:
             what = trouble.of_answer(f"pod {pod}", error.status, error.reason, error.body)
             raise FiguresError(what) from error
         except ValueError as error:
             raise FiguresError(f"pod {pod}: {error}") from error
+
+
+def _is_locked(pod: Mapping[str, Any]) -> bool:
+    """Whether this data center's figures need a token."""
+    containers = pod["spec"]["containers"]
+    own = next(c for c in containers if c["name"] == names.CONTAINER)
+    return any(item["name"] == ENV_FIGURES_TOKENS for item in own.get("env") or ())
 
 
 def read_history(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -59,6 +59,10 @@ helm.sh/chart: {{ printf "%s-%s" .top.Chart.Name .top.Chart.Version | replace "+
 {{- end -}}
 {{- end -}}
 
+{{- define "elf.masterKey" -}}
+{{- default (printf "%s-master-key" (include "elf.fullname" . | trunc 52 | trimSuffix "-")) .Values.jobs.masterKeySecret -}}
+{{- end -}}
+
 {{- define "elf.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 10001
@@ -108,6 +112,17 @@ capabilities: {drop: [ALL]}
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
   verbs: [get, create, patch, delete]
+{{- if .Values.jobs.mtls }}
+# Identities of pods. It cannot read them: it knows what it wrote.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create, delete]
+{{- end }}
+{{- if .Values.jobs.networkPolicy }}
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, create, patch]
+{{- end }}
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]

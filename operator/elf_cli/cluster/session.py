@@ -145,11 +145,14 @@ class Session:
                 version = change["object"]["metadata"]["resourceVersion"]
                 yield change["type"], change["object"]
 
-    async def lines(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[bytes, None]:
+    async def lines(
+        self, path: str, query: Mapping[str, str], headers: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[bytes, None]:
         """The lines of an answer as they come, without their ends. Raises ApiError for anything but 2xx."""
         prepared = await self._prepared(self._made, f"/{path}?{urlencode(query)}")
+        sent = {**prepared[2], **(headers or {})}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=QUIET_SECONDS)
-        answer = await self._made.call_api("GET", prepared[1], prepared[2], _request_timeout=timeout)
+        answer = await self._made.call_api("GET", prepared[1], sent, _request_timeout=timeout)
         response: aiohttp.ClientResponse = answer.response
         try:
             if not 200 <= response.status <= 299:

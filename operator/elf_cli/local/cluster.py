@@ -194,7 +194,7 @@ class LocalCluster:
         """The files that a kubelet would mount of the pod's Secret."""
         secret = next(v["secret"] for v in manifest["spec"]["volumes"] if v["name"] == identities.VOLUME)
         data = self._objects["Secret", secret["secretName"]]["data"]
-        folder = self._directory / "identities" / manifest["metadata"]["name"]
+        folder = self._directory / "identities" / str(manifest["metadata"]["name"])
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for item in secret["items"]:
             file = folder / item["path"]

@@ -84,31 +84,39 @@ def images_are_pinned(world: World) -> Iterator[str]:
             yield f"{image} may be another one tomorrow"
 
 
+_REFUSED = {
+    "pods/exec",
+    "pods/attach",
+    "pods/portforward",
+    "serviceaccounts/token",
+    "nodes/proxy",
+}
+
+
 def rights_are_named(world: World) -> Iterator[str]:
-    """No wildcard, no Secret, no exec, nothing that makes rights out of nothing."""
+    """No wildcard, no Secret to be read but its own, no exec, nothing that makes rights out of nothing."""
     for role in [*world.all("Role"), *world.all("ClusterRole")]:
         for rule in role["rules"]:
-            name = f"{role['kind']} {role['metadata']['name']}"
-            for key in ("apiGroups", "resources", "verbs"):
-                if any("*" in word for word in rule[key]):
-                    yield f"{name}: {key} has a wildcard"
-            if "nonResourceURLs" in rule:
-                yield f"{name}: has nonResourceURLs"
-            refused = {
-                "secrets",
-                "pods/exec",
-                "pods/attach",
-                "pods/portforward",
-                "serviceaccounts/token",
-                "nodes/proxy",
-            }
-            if found := refused & set(rule["resources"]):
-                yield f"{name}: reaches {sorted(found)}"
-            if found := {"escalate", "bind", "impersonate"} & set(rule["verbs"]):
-                yield f"{name}: may {sorted(found)}"
+            for sentence in _too_much(rule):
+                yield f"{role['kind']} {role['metadata']['name']}: {sentence}"
     for binding in [*world.all("RoleBinding"), *world.all("ClusterRoleBinding")]:
         if ("ClusterRole", binding["roleRef"]["name"]) == ("ClusterRole", "cluster-admin"):
             yield "somebody is cluster-admin"
+
+
+def _too_much(rule: dict[str, Any]) -> Iterator[str]:
+    for key in ("apiGroups", "resources", "verbs"):
+        if any("*" in word for word in rule[key]):
+            yield f"{key} has a wildcard"
+    if "nonResourceURLs" in rule:
+        yield "has nonResourceURLs"
+    blind = "resourceNames" in rule or set(rule["verbs"]) <= {"create", "delete"}
+    if "secrets" in rule["resources"] and not blind:
+        yield "reads all Secrets"
+    if found := _REFUSED & set(rule["resources"]):
+        yield f"reaches {sorted(found)}"
+    if found := {"escalate", "bind", "impersonate"} & set(rule["verbs"]):
+        yield f"may {sorted(found)}"
 
 
 def bindings_lead_somewhere(world: World) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from elf_operator.master import SCRAPE_KEY
 from elf_operator.metrics import Metrics
 from elf_worker.contract import FIGURES_PORT, WIRE_PORT
 from unit.chart.rendered import ROOT, Chart, World
@@ -132,6 +133,16 @@ def test_the_dashboard_is_whole(world: World) -> None:
     places = [tuple(panel["gridPos"][key] for key in "xy") for panel in panels]
     assert len(set(places)) == len(places)
     assert all(panel["title"] and panel["targets"] for panel in panels)
+
+
+@pytest.mark.parametrize("mtls", [True, False])
+def test_prometheus_shows_the_token_that_opens_the_figures_of_all_jobs(chart: Chart, mtls: bool) -> None:
+    world = chart.render({"jobs": {"mtls": mtls}, "podMonitor": {"enabled": True}})
+    (endpoint,) = world.one("PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert (endpoint.get("scheme") == "https") == mtls
+    if mtls:
+        held = endpoint["authorization"]["credentials"]
+        assert held == {"name": world.one("Secret")["metadata"]["name"], "key": SCRAPE_KEY}
 
 
 def test_pods_of_jobs_are_asked_at_the_port_of_their_figures(world: World) -> None:

@@ -97,7 +97,8 @@ def test_the_check_for_the_restricted_level_finds(chart: Chart, word: str) -> No
         ({"apiGroups": ["*"], "resources": ["pods"], "verbs": ["get"]}, "apiGroups has a wildcard"),
         ({"apiGroups": [""], "resources": ["pods/*"], "verbs": ["get"]}, "resources has a wildcard"),
         ({"apiGroups": [""], "resources": ["pods"], "verbs": ["*"]}, "verbs has a wildcard"),
-        ({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}, "reaches ['secrets']"),
+        ({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}, "reads all Secrets"),
+        ({"apiGroups": [""], "resources": ["secrets"], "verbs": ["delete", "list"]}, "reads all Secrets"),
         ({"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create"]}, "reaches ['pods/exec']"),
         ({"apiGroups": [""], "resources": ["roles"], "verbs": ["escalate"]}, "may ['escalate']"),
     ],
@@ -121,6 +122,8 @@ JOBS = {
     ("rbac.authorization.k8s.io", "roles"): "get create patch delete",
     ("rbac.authorization.k8s.io", "rolebindings"): "get create patch delete",
     ("", "events"): "create patch",
+    ("", "secrets"): "create delete",
+    ("networking.k8s.io", "networkpolicies"): "get create patch",
 }
 """What the operator's code asks of the API server where jobs are. More of it here needs a reason."""
 
@@ -149,8 +152,30 @@ def test_a_namespaced_operator_has_no_right_outside_its_namespaces(chart: Chart)
     assert bound == set(there)
 
 
+@pytest.mark.parametrize(
+    ("value", "right"),
+    [("mtls", ("", "secrets")), ("networkPolicy", ("networking.k8s.io", "networkpolicies"))],
+)
+def test_what_jobs_do_not_have_it_has_no_right_to(chart: Chart, value: str, right: tuple[str, str]) -> None:
+    world = chart.render({"jobs": {value: False}, "rbac": {"userRoles": False}})
+    assert rights(world.one("ClusterRole")) == {
+        key: verbs for key, verbs in {**JOBS, ("", "nodes"): "get list watch"}.items() if key != right
+    }
+
+
+@pytest.mark.parametrize("own", ["", "mine"])
+def test_it_reads_and_fills_the_one_secret_with_its_key(chart: Chart, own: str) -> None:
+    world = chart.render({"jobs": {"masterKeySecret": own}})
+    made = [secret["metadata"]["name"] for secret in world.all("Secret")]
+    assert made == ([] if own else ["elf-elf-training-operator-master-key"])
+    (rule,) = [r for r in world.one("Role")["rules"] if r["resources"] == ["secrets"]]
+    assert (rule["resourceNames"], rule["verbs"]) == ([own or made[0]], ["get", "patch"])
+    assert f"--master-key=elf-system/{own or made[0]}" in world.container["args"]
+    assert all("data" not in secret for secret in world.all("Secret")), "an upgrade would write over the key"
+
+
 def test_at_home_it_has_rights_to_its_own_lease_only(chart: Chart) -> None:
-    world = chart.render()
+    world = chart.render({"jobs": {"mtls": False}})
     create, use = world.one("Role")["rules"]
     assert create == {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]}
     assert use["verbs"] == ["get", "update"]

@@ -75,7 +75,7 @@ class Shell:
 
     @property
     def showing(self) -> ssl.SSLContext | None:
-        """TLS settings for figures that need a token, so that it travels unseen; None where none is needed."""
+        """TLS settings for figures that need a token, so that it travels unseen; else None."""
         return self._credentials.showing if self._credentials and self._figures_tokens else None
 
     async def run(self) -> Stop:

@@ -23,11 +23,12 @@ from wsgiref import simple_server
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from elf_worker.contract import FIGURES_TOKEN_HEADER
+
 _log = logging.getLogger(__name__)
 ANSWER_SECONDS = 5.0
 HANDSHAKE_SECONDS = 3.0
-TOKEN_HEADER = "X-Elf-Token"
-"""Beside `Authorization: Bearer`, which API servers keep to themselves when they forward a request."""
+_HEADER = "HTTP_" + FIGURES_TOKEN_HEADER.upper().replace("-", "_")
 
 Query = Mapping[str, str]
 Figures = Iterable[tuple[str, Mapping[str, str], float]]
@@ -90,8 +91,7 @@ class Window:
 
     def _opens(self, environ: Mapping[str, Any]) -> bool:
         bearer = str(environ.get("HTTP_AUTHORIZATION", "")).removeprefix("Bearer ")
-        given = environ.get("HTTP_" + TOKEN_HEADER.upper().replace("-", "_")) or bearer
-        digest = hashlib.sha256(str(given).encode()).hexdigest()
+        digest = hashlib.sha256(str(environ.get(_HEADER) or bearer).encode()).hexdigest()
         return any(hmac.compare_digest(digest, token) for token in self._tokens)
 
     def _page(self, path: str, query: Query) -> tuple[str, bytes | None]:

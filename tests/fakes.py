@@ -8,7 +8,7 @@ from typing import Any
 
 from builders import DEFAULTS, NOW, body
 from elf_operator import names
-from elf_operator.builders import Manifest
+from elf_operator.builders import Defaults, Manifest
 from elf_operator.observation import Observation, Pod, parse_pod
 from elf_operator.planner import plan
 from elf_operator.plans import Delete, Event, Plan
@@ -28,6 +28,7 @@ class World:
 
     body: dict[str, Any] = field(default_factory=body)
     now: float = NOW
+    defaults: Defaults = DEFAULTS
     status: dict[str, Any] = field(default_factory=dict)
     objects: dict[tuple[str, str], Manifest] = field(default_factory=dict)
     pods: dict[str, Pod] = field(default_factory=dict)
@@ -76,6 +77,7 @@ class World:
         made = parse_pod({"metadata": meta, "spec": manifest["spec"]})
         assert made is not None and made.name == name
         self._check_pod(made)
+        self._check_identity(manifest)
         self.pods[name] = made
 
     def delete_pod(self, delete: Delete) -> None:
@@ -185,6 +187,12 @@ class World:
         slot = wiring.npdc if made.role is Role.NPDC else wiring.mdcs[made.index]
         assert (slot.incarnation, slot.uid) == (made.incarnation, ""), "its predecessor is fenced first"
 
+    def _check_identity(self, manifest: Manifest) -> None:
+        for volume in manifest["spec"]["volumes"]:
+            if secret := volume.get("secret"):
+                held = self.objects["Secret", secret["secretName"]]
+                assert {item["key"] for item in secret["items"]} <= held["data"].keys()
+
 
 def _slots(old: Wiring, new: Wiring) -> Iterator[tuple[Slot, Slot]]:
     yield old.npdc, new.npdc
@@ -222,7 +230,7 @@ def settle(world: World, passes: int = 40) -> None:
     """Plan and let everything thrive until nothing is written any more. Fails if that takes too long."""
     for _ in range(passes):
         before = len(world.writes)
-        decided = plan(world.observe(), world.now, DEFAULTS)
+        decided = plan(world.observe(), world.now, world.defaults)
         carry_out(world, decided)
         quiet = len(world.writes) == before and not any(p.deleting for p in world.pods.values())
         before_thriving = (dict(world.pods), dict(world.status.get("training", {})))
@@ -284,7 +292,8 @@ class FakeCluster:
     async def reconcile(self) -> float | None:
         """One pass of the loop."""
         meta = self.world.body["metadata"]
-        decided = await reconcile(self, meta["namespace"], meta["name"], DEFAULTS, lambda: self.world.now)
+        where = (meta["namespace"], meta["name"])
+        decided = await reconcile(self, *where, self.world.defaults, lambda: self.world.now)
         return decided.again_after if decided is not None else None
 
     def _write(self, do: Callable[[], None]) -> None:

@@ -51,8 +51,9 @@ class _Volume(NamedTuple):
     why: str
 
 
+IDENTITY_VOLUME = "identity"
 # `tmp` is not among them: a template may make it larger, or mount it once more.
-_VOLUMES = {"identity": _Volume("/var/run/elf/identity", "with it the pod proves who it is")}
+_VOLUMES = {IDENTITY_VOLUME: _Volume("/var/run/elf/identity", "with it the pod proves who it is")}
 _NPDC_VOLUMES = {
     "checkpoint": _Volume(
         contract.CHECKPOINT_DIR, "spec.northPole.checkpoint.volumeClaim decides what it is"

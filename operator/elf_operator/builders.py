@@ -318,7 +318,7 @@ def _container(
         env.append({"name": contract.ENV_HOMES, "value": format_ids(spec.share(index, spec.homes))})
     if defaults.authority is not None:
         env.append({"name": contract.ENV_IDENTITY, "value": contract.IDENTITY_DIR})
-        mounts.append({"name": identities.VOLUME, "mountPath": contract.IDENTITY_DIR, "readOnly": True})
+        mounts.append({"name": names.IDENTITY_VOLUME, "mountPath": contract.IDENTITY_DIR, "readOnly": True})
         if role is not Role.HOME:
             tokens = identities.figures_tokens(defaults.authority, job.uid)
             env.append({"name": contract.ENV_FIGURES_TOKENS, "value": tokens})

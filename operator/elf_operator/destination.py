@@ -28,12 +28,16 @@ class Destination:
 
     def path_of(self, file: str) -> str:
         """Of a file on the claim, in a pod that has it at `OUTPUT_DIR`."""
-        return "/".join(part for part in (OUTPUT_DIR, self.folder, file) if part)
+        return "/".join(part for part in (OUTPUT_DIR, self.file(file)) if part)
+
+    def file(self, name: str) -> str:
+        """The path of a file, from the top of the claim."""
+        return "/".join(part for part in (self.folder, name) if part)
 
     def place_of(self, file: str) -> str:
         """Where a file is, for people."""
         if self.claim:
-            return f"volume claim {self.claim}, file {'/'.join(p for p in (self.folder, file) if p)}"
+            return f"volume claim {self.claim}, file {self.file(file)}"
         return f"{self.url.rstrip('/')}/{file}"
 
 

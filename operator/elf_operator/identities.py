@@ -20,7 +20,6 @@ from elf_worker.contract import Peer, Role
 HOMES_PER_SECRET = 64
 """Pods. A larger Secret would cost a small job more keys than it has pods."""
 MODE = 0o400
-VOLUME = "identity"
 TOKEN_KEY = "token"
 _AUTHORITY = contract.AUTHORITY_FILE
 
@@ -61,7 +60,10 @@ def volume(job: str, uid: str, role: Role, index: int, incarnation: int) -> dict
     items = [{"key": key, "path": path} for key, path in zip(keys, files, strict=True)]
     items.append({"key": _AUTHORITY, "path": _AUTHORITY})
     name = secret_name(job, uid, role, index, incarnation)
-    return {"name": VOLUME, "secret": {"secretName": name, "defaultMode": MODE, "items": items}}
+    return {
+        "name": names.IDENTITY_VOLUME,
+        "secret": {"secretName": name, "defaultMode": MODE, "items": items},
+    }
 
 
 def figures_tokens(authority: Authority, uid: str) -> str:

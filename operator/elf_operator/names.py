@@ -18,6 +18,7 @@ FIELD_MANAGER = MANAGER
 MAX_JOB_NAME = 40
 CONTAINER = "elf"
 """The container of every pod that is ours; templates may bring others."""
+IDENTITY_VOLUME = "identity"
 
 
 def pod(job: str, role: Role, index: int, incarnation: int) -> str:

@@ -52,7 +52,7 @@ class _Volume(NamedTuple):
 
 
 # `tmp` is not among them: a template may make it larger, or mount it once more.
-_VOLUMES = {"identity": _Volume(contract.IDENTITY_DIR, "with it the pod proves who it is")}
+_VOLUMES = {names.IDENTITY_VOLUME: _Volume(contract.IDENTITY_DIR, "with it the pod proves who it is")}
 _NPDC_VOLUMES = {
     "checkpoint": _Volume(
         contract.CHECKPOINT_DIR, "spec.northPole.checkpoint.volumeClaim decides what it is"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import http.client
 import pathlib
@@ -82,7 +83,9 @@ async def test_it_says_nothing_without_tls(port: int) -> None:
     def plainly() -> bytes:
         with socket.create_connection((HOST, port), DEADLINE) as sock:
             sock.sendall(f"GET /metrics HTTP/1.0\r\n{FIGURES_TOKEN_HEADER}: {TOKEN}\r\n\r\n".encode())
-            return sock.recv(4096)
+            with contextlib.suppress(ConnectionError):
+                return sock.recv(4096)
+            return b""
 
     assert b"elf_round" not in await asyncio.to_thread(plainly)
 

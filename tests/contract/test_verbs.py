@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 import pathlib
 import threading
@@ -14,11 +16,12 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from builders import body
-from contract.apiserver import Server, in_background
-from elf_cli.cluster import completion, log_following, session, watching
+from contract.apiserver import Server, in_background, listening
+from elf_cli.cluster import completion, log_following, reader, session, watching
+from elf_cli.cluster.target import Target
 from elf_cli.main import app
 from elf_cli.verbs import events, model
-from elf_operator import names
+from elf_operator import kube, names
 from elf_worker.contract import Role, Slot, Wiring
 
 JOBS = "apis/northpole.dev/v1alpha1/namespaces/town/elftrainingjobs"
@@ -421,14 +424,21 @@ def test_a_job_that_has_ended_is_not_suspended(server: Server, elf: Callable[...
 # -- model --------------------------------------------------------------------------------------------------
 
 
-def trained(server: Server, content: bytes, tmp_path: pathlib.Path) -> None:
+CHECKPOINT: dict[str, Any] = {"northPole": {"checkpoint": {"volumeClaim": "states"}}}
+OUTPUT: dict[str, Any] = {"output": {"volumeClaim": "states", "path": "night"}}
+
+
+def trained(
+    server: Server, content: bytes, tmp_path: pathlib.Path, kept: dict[str, Any] = CHECKPOINT
+) -> None:
     """The job is complete, its volume holds this, and a kubelet runs whoever wants to read it."""
     from elf_cli.views import weights
 
     (tmp_path / "true").write_bytes(content)
     digest = weights.digest(tmp_path / "true")
     made = keep(server, state="Complete", training={"round": 50, "modelDigest": digest})
-    made["spec"]["northPole"] = {"checkpoint": {"volumeClaim": "states"}}
+    made["spec"].update(kept)
+    server.put(f"{CORE}/persistentvolumeclaims/states", {"metadata": {"name": "states"}})
     pod(server, Role.NPDC, phase="Succeeded")
 
     def kubelet(path: str, created: dict[str, Any]) -> None:
@@ -436,16 +446,18 @@ def trained(server: Server, content: bytes, tmp_path: pathlib.Path) -> None:
         server.put(path, {**created, "status": {"phase": "Running", **ready}})
 
     server.kubelet = kubelet
-    server.run = lambda _, command: (_file(command, content), b"", 0)
+    server.run = lambda _, command: (_file(command, content, kept), b"", 0)
 
 
-def _file(command: list[str], content: bytes) -> bytes:
+def _file(command: list[str], content: bytes, kept: dict[str, Any] = CHECKPOINT) -> bytes:
     """What the reader's command writes: a piece of one of its two files."""
-    import hashlib
-
     path, offset, size = command[-3], int(command[-2]), int(command[-1])
-    told = {"round": 50, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    whole = content if path.endswith(".safetensors") else json.dumps(told).encode()
+    told: dict[str, Any] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    if kept is CHECKPOINT:
+        told |= {"round": 50, "file": reader.MODEL}
+    else:
+        told |= {"file": "/var/elf/output/night/model.safetensors"}
+    whole = {told["file"]: content, reader.SUMMARY: json.dumps(told).encode()}[path]
     return whole[offset : offset + size]
 
 
@@ -459,6 +471,7 @@ def readers(server: Server) -> list[str]:
     return [path for path in server.objects if "/pods/sleigh-model-" in path]
 
 
+@pytest.mark.parametrize("kept", [CHECKPOINT, OUTPUT], ids=["checkpoint", "output"])
 @pytest.mark.parametrize("cut", [0, 2])
 def test_a_model_is_fetched_and_checked(
     server: Server,
@@ -466,8 +479,9 @@ def test_a_model_is_fetched_and_checked(
     tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
     cut: int,
+    kept: dict[str, Any],
 ) -> None:
-    trained(server, a_model(), tmp_path)
+    trained(server, a_model(), tmp_path, kept)
     monkeypatch.setattr(model, "PIECE", 300)
     server.cut = cut
     done = elf("model", "sleigh", "--output", str(tmp_path))
@@ -477,6 +491,8 @@ def test_a_model_is_fetched_and_checked(
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
     made = next(sent for method, _, sent in server.asked if method == "POST")
     assert made["spec"]["containers"][0]["image"] == "trained:1"
+    claims = [v["persistentVolumeClaim"] for v in made["spec"]["volumes"] if "persistentVolumeClaim" in v]
+    assert claims == [{"claimName": "states"}]
 
 
 def test_another_model_than_the_jobs_is_not_written(
@@ -511,7 +527,10 @@ def test_a_reader_that_no_node_takes_is_not_waited_for_for_ever(
     status = {"phase": "Pending", "conditions": [waits]}
     server.kubelet = lambda path, created: server.put(path, {**created, "status": status}) and None
     done = elf("model", "sleigh", "--output", str(tmp_path / "out"), "--timeout", "1")
-    assert done.exit_code == 1 and "no node takes it: no volume" in done.stderr
+    assert done.exit_code == 1
+    waits, why = done.stderr.splitlines()[1:]
+    assert waits.endswith(": no node takes it: no volume") and waits.startswith("elf: pod sleigh-model-")
+    assert "has no model after 1 s: no node takes it: no volume; --timeout" in why
     assert readers(server) == []
 
 
@@ -523,6 +542,93 @@ def test_a_model_without_the_right_to_run_commands_in_pods(
     done = elf("model", "sleigh", "--output", str(tmp_path / "out"))
     assert done.exit_code == 1 and "resources: [pods/exec], verbs: [create, get]" in done.stderr
     assert readers(server) == []
+
+
+@pytest.mark.parametrize("kept", [CHECKPOINT, OUTPUT], ids=["checkpoint", "output"])
+def test_a_claim_that_is_gone_is_said_before_a_pod_waits_for_it(
+    server: Server, elf: Callable[..., Result], tmp_path: pathlib.Path, kept: dict[str, Any]
+) -> None:
+    trained(server, a_model(), tmp_path, kept)
+    server.remove(f"{CORE}/persistentvolumeclaims/states")
+    done = elf("model", "sleigh", "--output", str(tmp_path / "out"))
+    assert (done.exit_code, done.stderr) == (
+        1,
+        "elf: sleigh: its model was on the volume claim states, and there is none of this name in namespace "
+        "town any more\n",
+    )
+    assert server.writes() == []
+
+
+def test_who_may_not_look_at_claims_fetches_all_the_same(
+    server: Server, elf: Callable[..., Result], tmp_path: pathlib.Path
+) -> None:
+    trained(server, a_model(), tmp_path, OUTPUT)
+    server.denied.add("persistentvolumeclaims")
+    assert elf("model", "sleigh", "--output", str(tmp_path / "out")).exit_code == 0
+    assert (tmp_path / "out").read_bytes() == a_model()
+
+
+def test_a_model_that_landed_needs_an_image_to_be_read_with(
+    server: Server, elf: Callable[..., Result], tmp_path: pathlib.Path
+) -> None:
+    trained(server, a_model(), tmp_path, OUTPUT)
+    server.remove(f"{CORE}/pods/sleigh-npdc-0")
+    done = elf("model", "sleigh", "--output", str(tmp_path / "out"))
+    assert done.exit_code == 2 and "give --image, that of the operator's --worker-image" in done.stderr
+    assert server.writes() == []
+    assert elf("model", "sleigh", "--output", str(tmp_path / "out"), "--image", "w:1").exit_code == 0
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["while it waits", "while it is being made"])
+async def test_a_reader_of_a_command_that_is_interrupted_is_deleted(
+    tmp_path: pathlib.Path, answered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, made = Server(), asyncio.Event()
+    trained(server, a_model(), tmp_path, OUTPUT)
+    server.kubelet = lambda path, created: None
+    post = kube.KubeApi.request
+
+    async def slow(self: kube.KubeApi, method: str, path: str, *args: Any, **kwargs: Any) -> Any:
+        answer = await post(self, method, path, *args, **kwargs)
+        if method == "POST":
+            made.set()
+            if not answered:
+                await asyncio.Event().wait()
+        return answer
+
+    monkeypatch.setattr(kube.KubeApi, "request", slow)
+    async with listening(server) as url:
+        target = Target(None, None, config(tmp_path / "kubeconfig", url))
+        async with session.connect(target) as connected:
+            body_of_job = await connected.job("sleigh")
+            work = model.fetch(connected, body_of_job, tmp_path / "out", None, 300.0)
+            fetching = asyncio.create_task(work)
+            async with asyncio.timeout(SECONDS):
+                await made.wait()
+                assert len(readers(server)) == 1
+                fetching.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await fetching
+    assert readers(server) == [] and not (tmp_path / "out").exists()
+
+
+def test_a_reader_that_is_refused_is_not_looked_for(
+    server: Server, elf: Callable[..., Result], tmp_path: pathlib.Path
+) -> None:
+    trained(server, a_model(), tmp_path, OUTPUT)
+    server.refuse["POST"] = 403
+    done = elf("model", "sleigh", "--output", str(tmp_path / "out"))
+    assert done.exit_code == 1 and "quota says no" in done.stderr
+    assert [method for method, _ in server.writes()] == ["POST"]
+
+
+def test_a_reader_that_cannot_be_deleted_is_named(
+    server: Server, elf: Callable[..., Result], tmp_path: pathlib.Path
+) -> None:
+    trained(server, a_model(), tmp_path, OUTPUT)
+    server.refuse["DELETE"] = 500
+    done = elf("model", "sleigh", "--output", str(tmp_path / "out"))
+    assert done.exit_code == 0 and "could not be deleted" in done.stderr
 
 
 def test_a_job_that_kept_no_model(server: Server, elf: Callable[..., Result], tmp_path: pathlib.Path) -> None:

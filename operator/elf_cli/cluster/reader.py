@@ -1,7 +1,8 @@
-"""Runs in a pod with the worker's image, given to `python3 -c`: a checkpoint in, a model file out.
+"""Runs in a pod with the worker's image, given to `python3 -c`: finds the model on a volume, or makes it.
 
-The checkpoint holds one vector of weights. Which parameters it is made of only the task knows, and the task
-is in the job's image: so the model is written there, where it was trained. Uses nothing of `elf_cli`.
+Where `spec.output` has put it, the model is a file. A checkpoint holds one vector of weights. Which
+parameters it is made of only the task knows, and the task is in the job's image: so the model is written
+there, where it was trained. Uses nothing of `elf_cli`.
 """
 
 from __future__ import annotations
@@ -43,14 +44,36 @@ def export(directory: str, config_json: str, model: str, summary: str) -> None:
     state = {name: p.detach().contiguous() for name, p in made.named_parameters()}
     data = safetensors.torch.save(state)
     files.write_atomically(pathlib.Path(model), data, durable=False)
-    told = {"round": meta["stamp"][0], "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    files.write_atomically(pathlib.Path(summary), json.dumps(told).encode(), durable=False)
+    _tell(summary, {"round": meta["stamp"][0], "file": model})
+
+
+def find(folder: str, file: str, summary: str) -> None:
+    """Say what is known of the model in this file of a folder. Raises ValueError if there is none."""
+    path = os.path.join(folder, file)
+    if not os.path.isfile(path):
+        raise ValueError(f"the volume holds no {file}")
+    _tell(summary, {"file": path})
+
+
+def _tell(summary: str, told: dict[str, object]) -> None:
+    sha, size = hashlib.sha256(), 0
+    with open(str(told["file"]), "rb") as file:
+        while piece := file.read(1 << 20):
+            sha.update(piece)
+            size += len(piece)
+    text = json.dumps({**told, "bytes": size, "sha256": sha.hexdigest()})
+    partial = pathlib.Path(f"{summary}.partial")
+    partial.write_text(text)
+    partial.replace(summary)
 
 
 def main() -> None:
     """Then stay for as long as somebody may want to read it; the pod's deadline ends it."""
     try:
-        export(os.environ["ELF_CHECKPOINT"], os.environ["ELF_JOB"], MODEL, SUMMARY)
+        if len(sys.argv) > 1:
+            find(sys.argv[1], sys.argv[2], SUMMARY)
+        else:
+            export(os.environ["ELF_CHECKPOINT"], os.environ["ELF_JOB"], MODEL, SUMMARY)
     except Exception as error:
         sys.exit(f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error))
     time.sleep(86400)

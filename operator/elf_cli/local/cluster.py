@@ -15,7 +15,7 @@ from typing import Any
 
 from elf_cli.local.pods import LocalPod
 from elf_cli.local.scaling import Scale, applied
-from elf_operator import identities, names
+from elf_operator import names
 from elf_operator.builders import Manifest
 from elf_operator.observation import Observation
 from elf_operator.plans import Delete, Event
@@ -192,7 +192,7 @@ class LocalCluster:
 
     def _mount_identity(self, manifest: Manifest) -> pathlib.Path:
         """The files that a kubelet would mount of the pod's Secret."""
-        secret = next(v["secret"] for v in manifest["spec"]["volumes"] if v["name"] == identities.VOLUME)
+        secret = next(v["secret"] for v in manifest["spec"]["volumes"] if v["name"] == names.IDENTITY_VOLUME)
         data = self._objects["Secret", secret["secretName"]]["data"]
         folder = self._directory / "identities" / str(manifest["metadata"]["name"])
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from elf_cli.cluster import reader
@@ -12,7 +12,7 @@ from elf_cli.refusal import EXIT_WRONG, TroubleError
 from elf_operator import builders, destination, names
 from elf_operator.builders import Defaults, Manifest
 from elf_operator.spec import parse_job
-from elf_worker.contract import API_GROUP, CHECKPOINT_DIR, Role
+from elf_worker.contract import API_GROUP, CHECKPOINT_DIR, OUTPUT_DIR, Role
 from elf_worker.roles.checkpoints import CHECKPOINT_FILE
 from elf_worker.roles.delivery import MODEL_FILE
 
@@ -32,6 +32,9 @@ class Kept:
     round: int
     digest: str
     claim: str
+    """The volume claim that it can be fetched from; empty if there is none."""
+    file: str
+    """On the claim: the model itself, or the state that the model is a part of."""
     output: str
     """Where spec.output has put the model; empty if nowhere."""
 
@@ -58,7 +61,7 @@ class Kept:
 
     def as_data(self) -> dict[str, Any]:
         """For `-o json`."""
-        place = {"volumeClaim": self.claim, "file": CHECKPOINT_FILE} if self.claim else None
+        place = {"volumeClaim": self.claim, "file": self.file} if self.claim else None
         return {
             "namespace": self.namespace,
             "job": self.job,
@@ -75,15 +78,20 @@ def kept(body: Mapping[str, Any]) -> Kept:
     """From the job's JSON."""
     status = body.get("status") or {}
     training = status.get("training") or {}
-    landed = destination.parse(body["spec"].get("output"))
     checkpoint = (body["spec"].get("northPole") or {}).get("checkpoint") or {}
+    landed = destination.parse(body["spec"].get("output"))
+    # What has landed is the model itself: no task has to be built to read it.
+    claim, file = checkpoint.get("volumeClaim") or "", CHECKPOINT_FILE
+    if landed and landed.claim:
+        claim, file = landed.claim, landed.file(MODEL_FILE)
     return Kept(
         namespace=body["metadata"]["namespace"],
         job=body["metadata"]["name"],
         state=status.get("state") or "Pending",
         round=int(training.get("round", 0)),
         digest=training.get("modelDigest") or "",
-        claim=checkpoint.get("volumeClaim") or "",
+        claim=claim,
+        file=file if claim else "",
         output=landed.place_of(MODEL_FILE) if landed else "",
     )
 
@@ -106,14 +114,22 @@ def image_of(body: Mapping[str, Any], pods: Iterable[Mapping[str, Any]], asked: 
 
 
 def reader_pod(body: Mapping[str, Any], defaults: Defaults, suffix: str) -> Manifest:
-    """A pod like the job's NPDC, which only reads the volume: no token, no port, no labels of the job."""
+    """A pod like the job's NPDC, which only reads the one volume: no token, no port, no labels of the job."""
     job = parse_job(dict(body))
     if job.spec is None:
         raise TroubleError(f"{job.name}: {'; '.join(job.errors)}", EXIT_WRONG)
-    manifest = builders.pod(job, job.spec, defaults, Role.NPDC, 0, 0)
-    meta, spec = manifest["metadata"], manifest["spec"]
-    own = [_reading(c, defaults) for c in spec["containers"] if c["name"] == names.CONTAINER]
-    volumes = [v if v["name"] != "tmp" else {"name": "tmp", "emptyDir": {}} for v in spec["volumes"]]
+    landed, spec = job.spec.output_claim is not None, replace(job.spec, output_secret=None)
+    if landed:
+        spec = replace(spec, volume_claim=None)
+    else:
+        spec = replace(spec, output_url=None, output_claim=None)
+    manifest = builders.pod(job, spec, defaults, Role.NPDC, 0, 0)
+    meta, spec_of_pod = manifest["metadata"], manifest["spec"]
+    arguments = [OUTPUT_DIR, kept(body).file] if landed else []
+    own = [
+        _reading(c, defaults, arguments) for c in spec_of_pod["containers"] if c["name"] == names.CONTAINER
+    ]
+    volumes = [v if v["name"] != "tmp" else {"name": "tmp", "emptyDir": {}} for v in spec_of_pod["volumes"]]
     return {
         **manifest,
         "metadata": {
@@ -123,7 +139,7 @@ def reader_pod(body: Mapping[str, Any], defaults: Defaults, suffix: str) -> Mani
             "ownerReferences": [{**builders.owner(job), "controller": False}],
         },
         "spec": {
-            **spec,
+            **spec_of_pod,
             "restartPolicy": "Never",
             "activeDeadlineSeconds": DEADLINE_SECONDS,
             "terminationGracePeriodSeconds": 0,
@@ -134,16 +150,16 @@ def reader_pod(body: Mapping[str, Any], defaults: Defaults, suffix: str) -> Mani
     }
 
 
-def _reading(container: Mapping[str, Any], defaults: Defaults) -> Manifest:
+def _reading(container: Mapping[str, Any], defaults: Defaults, arguments: list[str]) -> Manifest:
     kept = {key: value for key, value in container.items() if key not in ("ports", "livenessProbe", "args")}
     mounts = [
-        {**mount, "readOnly": True} if mount["mountPath"] == CHECKPOINT_DIR else mount
+        {**mount, "readOnly": True} if mount["mountPath"] in (CHECKPOINT_DIR, OUTPUT_DIR) else mount
         for mount in container["volumeMounts"]
     ]
     return {
         **kept,
         "image": defaults.worker_image,
-        "command": ["python3", "-c", inspect.getsource(reader)],
+        "command": ["python3", "-c", inspect.getsource(reader), *arguments],
         "readinessProbe": {"exec": {"command": ["test", "-e", reader.SUMMARY]}, "periodSeconds": 1},
         "volumeMounts": mounts,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pathlib
@@ -18,6 +19,7 @@ from elf_cli.refusal import TroubleError
 from elf_cli.views import models, weights
 from elf_operator import names
 from elf_operator.builders import Defaults
+from elf_worker.contract import CHECKPOINT_DIR, OUTPUT_DIR
 
 DIGEST = "sha256:ab"
 
@@ -52,19 +54,25 @@ def test_whether_there_is_a_model(claim: str | None, state: str, said: str) -> N
     assert data["keptOn"] == ({"volumeClaim": claim, "file": "state.safetensors"} if claim else None)
 
 
-@pytest.mark.parametrize(
-    ("output", "place"),
-    [
-        ({"url": "s3://bucket/night/"}, "s3://bucket/night/model.safetensors"),
-        ({"volumeClaim": "gifts"}, "volume claim gifts, file model.safetensors"),
-        ({"volumeClaim": "gifts", "path": "a/b/"}, "volume claim gifts, file a/b/model.safetensors"),
-    ],
-)
-def test_where_the_job_put_it_itself(output: dict[str, str], place: str) -> None:
-    kept = models.kept(job(None, output=output))
+def test_a_bucket_is_read_by_who_has_its_keys() -> None:
+    output = {"url": "s3://bucket/night/"}
+    kept, place = models.kept(job(None, output=output)), "s3://bucket/night/model.safetensors"
     assert kept.why_not == f"sleigh: its model is where spec.output put it: {place}"
-    assert kept.as_data()["output"] == place
-    assert not models.kept(job("states", output=output)).why_not, "it can be fetched"
+    assert kept.as_data()["output"] == place and kept.as_data()["keptOn"] is None
+    assert models.kept(job("states", output=output)).claim == "states", "it can be fetched"
+
+
+@pytest.mark.parametrize("claim", [None, "states"])
+@pytest.mark.parametrize(
+    ("path", "file"), [({}, "model.safetensors"), ({"path": "a/b/"}, "a/b/model.safetensors")]
+)
+def test_what_has_landed_on_a_claim_is_fetched_from_there(
+    claim: str | None, path: dict[str, str], file: str
+) -> None:
+    kept = models.kept(job(claim, output={"volumeClaim": "gifts", **path}))
+    assert not kept.why_not
+    assert kept.as_data()["keptOn"] == {"volumeClaim": "gifts", "file": file}
+    assert kept.as_data()["output"] == f"volume claim gifts, file {file}"
 
 
 def container(image: str) -> dict[str, Any]:
@@ -99,6 +107,34 @@ def test_the_reader_can_do_nothing_but_read() -> None:
     assert mount["readOnly"] is True
     assert {"name": "checkpoint", "persistentVolumeClaim": {"claimName": "states"}} in spec["volumes"]
     assert only["command"][:2] == ["python3", "-c"] and "def export(" in only["command"][2]
+
+
+OUTPUT = {"volumeClaim": "gifts", "path": "night"}
+
+
+@pytest.mark.parametrize(
+    ("output", "name", "claim", "path"),
+    [
+        (OUTPUT, "output", "gifts", OUTPUT_DIR),
+        ({"volumeClaim": "states"}, "output", "states", OUTPUT_DIR),
+        ({"url": "s3://bucket", "secret": "keys"}, "checkpoint", "states", CHECKPOINT_DIR),
+    ],
+    ids=["output", "one claim", "bucket"],
+)
+def test_the_reader_has_one_volume_and_no_credentials(
+    output: dict[str, Any], name: str, claim: str, path: str
+) -> None:
+    spec = models.reader_pod(job(output=output), DEFAULTS, "abc")["spec"]
+    assert spec["volumes"] == [
+        {"name": "tmp", "emptyDir": {}},
+        {"name": name, "persistentVolumeClaim": {"claimName": claim}},
+    ]
+    (only,) = spec["containers"]
+    assert only["volumeMounts"] == [
+        {"name": "tmp", "mountPath": "/tmp"},
+        {"name": name, "mountPath": path, "readOnly": True},
+    ]
+    assert "envFrom" not in only and spec["automountServiceAccountToken"] is False
 
 
 def test_an_image_that_is_asked_for_comes_before_that_of_the_spec() -> None:
@@ -160,6 +196,31 @@ def test_a_checkpoint_becomes_the_model_of_the_digest(tmp_path: pathlib.Path) ->
         reader.export(str(tmp_path / "volume"), other, model, summary)
     with pytest.raises(ValueError, match="holds no checkpoint"):
         reader.export(str(tmp_path / "empty"), config.to_json(), model, summary)
+
+
+def test_what_has_landed_is_told_of_as_it_is(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "night").mkdir()
+    (tmp_path / "night" / "model.safetensors").write_bytes(b"weights")
+    summary = tmp_path / "summary"
+    reader.find(str(tmp_path), "night/model.safetensors", str(summary))
+    assert json.loads(summary.read_text()) == {
+        "file": f"{tmp_path}/night/model.safetensors",
+        "bytes": 7,
+        "sha256": hashlib.sha256(b"weights").hexdigest(),
+    }
+    with pytest.raises(ValueError, match=r"^the volume holds no model\.safetensors$"):
+        reader.find(str(tmp_path), "model.safetensors", str(summary))
+
+
+def test_a_reader_of_what_has_landed_runs_by_itself_too() -> None:
+    """It looks where the volume is mounted in its pod; here is no such folder."""
+    made = models.reader_pod(job(output=OUTPUT), DEFAULTS, "abc")
+    (container,) = made["spec"]["containers"]
+    assert container["command"][3:] == [OUTPUT_DIR, "night/model.safetensors"]
+    # -S: it needs nothing but the standard library.
+    command = [sys.executable, "-S", *container["command"][1:]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (1, "the volume holds no night/model.safetensors\n")
 
 
 def test_the_reader_runs_by_itself_and_says_in_one_line_why_it_cannot(tmp_path: pathlib.Path) -> None:

@@ -11,9 +11,11 @@ BUILD ?= docker build
 CONTEXT ?=
 CLUSTER ?=
 E2E_FLAGS ?=
+E2E_JOBS ?= 3
 BENCH_FLAGS ?= -n 5 --dist worksteal
 MINUTES ?= 60
 MARK := $(VENV)/.installed
+ON_CLUSTER = --context $(CONTEXT) --worker-image $(WORKER_IMAGE) --operator-image $(OPERATOR_IMAGE) $(E2E_FLAGS)
 
 .PHONY: demo test slow browser e2e nightly bench images lint chart manifests checkov helm help clean
 help:
@@ -62,11 +64,12 @@ lint: $(MARK)
 
 e2e: $(MARK) helm
 ifeq ($(CLUSTER),kind)
-	tests/e2e/kind.sh $(BIN)/python $(WORKER_IMAGE) $(OPERATOR_IMAGE)
+	tests/e2e/kind.sh $(WORKER_IMAGE) $(OPERATOR_IMAGE)
 else
 	@test -n "$(CONTEXT)" || { echo "which cluster? make e2e CONTEXT=<kubeconfig context you trust>, or make e2e CLUSTER=kind"; exit 2; }
 	$(BIN)/python -m pytest tests/control_plane --context $(CONTEXT) $(BENCH_FLAGS)
-	$(BIN)/python -m pytest tests/e2e --context $(CONTEXT) --worker-image $(WORKER_IMAGE) --operator-image $(OPERATOR_IMAGE) $(E2E_FLAGS)
+	$(BIN)/python -m pytest tests/e2e -m 'e2e and not exclusive' -n $(E2E_JOBS) --dist worksteal $(ON_CLUSTER)
+	$(BIN)/python -m pytest tests/e2e -m exclusive $(ON_CLUSTER)
 endif
 
 nightly: $(MARK)

@@ -8,8 +8,13 @@ They install the CRD and the operator (and remove them again), and make namespac
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
 import json
+import os
 import pathlib
+import shlex
+import shutil
 import subprocess
 import sys
 import uuid
@@ -25,6 +30,7 @@ from e2e.faults import ENDLESS, Breaker, Patient
 ROOT = pathlib.Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
 CEL_SINCE = (1, 25)
+CRD = "crd/elftrainingjobs.northpole.dev"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,6 +39,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--power-cuts", type=int, default=1, help="how often the power of a node is cut, timed")
     parser.addoption("--endure", type=float, default=60.0, help="seconds of random faults to one job")
     parser.addoption("--volume-dir", help="directory that all nodes have, where there is no StorageClass")
+    parser.addoption(
+        "--image-builder",
+        help="program that builds an image for that cluster: given a tag and a folder with a Dockerfile",
+    )
     parser.addoption("--worker-image", default="ghcr.io/northpole-dev/elf-worker:dev")
     parser.addoption("--operator-image", default="ghcr.io/northpole-dev/elf-operator:dev")
 
@@ -82,26 +92,84 @@ def remove_operator(system: Kubectl) -> None:
 
 
 @pytest.fixture(scope="session")
-def operator(context: str, server_version: tuple[int, int], images: dict[str, str]) -> Iterator[Kubectl]:
-    """See `install_operator`."""
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder of this run, the same for all of its processes (pytest-xdist)."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path) -> Iterator[None]:
+    """One process at a time."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def operator(
+    context: str, server_version: tuple[int, int], images: dict[str, str], run_folder: pathlib.Path
+) -> Iterator[Kubectl]:
+    """See `install_operator`. Of processes side by side the first installs it, and the last removes it."""
     system = Kubectl(context, "elf-system")
-    install_operator(system, server_version, images)
+    lock, users = run_folder / "operator.lock", run_folder / "operator.users"
+    with locked(lock):
+        before = int(users.read_text()) if users.exists() else 0
+        if not before:
+            install_operator(system, server_version, images)
+        users.write_text(str(before + 1))
     yield system
+    with locked(lock):
+        left = int(users.read_text()) - 1
+        users.write_text(str(left))
+        if not left:
+            remove_operator(system)
+
+
+@pytest.fixture(scope="module")
+def vacant(context: str, server_version: tuple[int, int], images: dict[str, str]) -> Iterator[None]:
+    """A cluster without operator and CRD; what other tests share is there again afterwards."""
+    system = Kubectl(context, "elf-system")
+    shared = system.run("get", "deploy", "elf-operator").returncode == 0
     remove_operator(system)
+    yield
+    system("delete", "--ignore-not-found", CRD)
+    if shared:
+        install_operator(system, server_version, images)
+
+
+@pytest.fixture(scope="session")
+def image_builder(request: pytest.FixtureRequest, context: str) -> str:
+    """A command that takes a tag and a folder: it builds an image, and brings it to the nodes."""
+    if program := request.config.getoption("--image-builder"):
+        return shlex.quote(str(pathlib.Path(program).resolve()))
+    missing = [tool for tool in ("docker", "kind") if shutil.which(tool) is None]
+    if missing or not context.startswith("kind-"):
+        why = f"{' and '.join(missing)} missing" if missing else f"{context} is no cluster of kind"
+        pytest.skip(f"needs --image-builder PROGRAM, which is given a tag and a folder ({why})")
+    return f"{shlex.quote(str(ROOT / 'tests/e2e/build-for-kind.sh'))} {context.removeprefix('kind-')}"
+
+
+@contextlib.contextmanager
+def fresh_namespace(context: str, purpose: str) -> Iterator[Kubectl]:
+    """kubectl in a new namespace, which enforces the restricted Pod Security level."""
+    name = f"elf-e2e-{purpose}-{uuid.uuid4().hex[:6]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    assert Kubectl(context).apply(made).returncode == 0
+    try:
+        yield Kubectl(context, name)
+    finally:
+        # What takes long is the end of pods that have ended: nobody has to wait for that.
+        Kubectl(context).run("delete", "namespace", name, "--wait=false")
 
 
 @contextlib.contextmanager
 def namespace_of_its_own(operator: Kubectl) -> Iterator[Kubectl]:
-    """kubectl in a new namespace, which enforces the restricted Pod Security level."""
-    name = f"elf-e2e-{uuid.uuid4().hex[:8]}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-    assert Kubectl(operator.context).apply(namespace).returncode == 0
-    kubectl = Kubectl(operator.context, name)
-    yield kubectl
-    kubectl("delete", "elftrainingjobs", "--all", "--wait=true")
-    # What takes long is the end of pods that have ended: nobody has to wait for that.
-    Kubectl(operator.context)("delete", "namespace", name, "--wait=false")
+    """As `fresh_namespace`, for jobs that are deleted in the end."""
+    with fresh_namespace(operator.context, "jobs") as kubectl:
+        yield kubectl
+        kubectl("delete", "elftrainingjobs", "--all", "--wait=true")
 
 
 @pytest.fixture
@@ -134,6 +202,41 @@ def patient(admit: Callable[..., Patient]) -> Patient:
 
 
 @pytest.fixture
+def spare_volume(context: str, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """Room for one claim: the default storage class, or else a volume on a directory that all nodes share.
+
+    What a claim says to be sure to get it.
+    """
+    kubectl, folder = Kubectl(context), request.config.getoption("--volume-dir")
+    mark = "storageclass.kubernetes.io/is-default-class"
+    classes = kubectl.get("storageclasses")["items"]
+    if any((c["metadata"].get("annotations") or {}).get(mark) == "true" for c in classes):
+        yield {}
+        return
+    if not folder:
+        pytest.fail("no default StorageClass: give --volume-dir DIR, a directory that all nodes have")
+    name = f"elf-e2e-{uuid.uuid4().hex[:8]}"
+    pathlib.Path(folder, name).mkdir(parents=True)
+    nodes = [node["metadata"]["name"] for node in kubectl.get("nodes")["items"]]
+    everywhere = {"key": "kubernetes.io/hostname", "operator": "In", "values": nodes}
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": {
+            "capacity": {"storage": "64Mi"},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "local": {"path": f"{folder}/{name}"},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [everywhere]}]}},
+        },
+    }
+    assert kubectl.apply(manifest).returncode == 0
+    yield {"storageClassName": "", "volumeName": name}
+    kubectl("delete", "pv", name, "--wait=false")
+
+
+@pytest.fixture
 def breaker(request: pytest.FixtureRequest) -> Iterator[Breaker]:
     """Breaks nodes, the network and the API server of the cluster."""
     program = request.config.getoption("--breaker")
@@ -161,37 +264,40 @@ def sample() -> Callable[..., dict[str, Any]]:
     return make
 
 
+FEW_PODS = {"replicas": 12, "perPod": 4}
+"""The sample's homes. What a job costs here is mostly the start of its pods; the bits are the same."""
 LONG: dict[str, Any] = {"rounds": 400, "target": None}
 """Long enough that something can be done to it in mid-run."""
 
 
 @pytest.fixture(scope="session")
 def local_report(
-    sample: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+    sample: Callable[..., dict[str, Any]], run_folder: pathlib.Path
 ) -> Callable[..., dict[str, Any]]:
     """Reports of `elf run` for the sample with changes; each is trained once."""
-    known: dict[str, dict[str, Any]] = {}
 
     def train(**changes: Any) -> dict[str, Any]:
-        key = json.dumps(changes, sort_keys=True)
-        if key not in known:
-            folder = tmp_path_factory.mktemp("local")
-            # One pod for all homes: the bits do not depend on it, and it starts sooner.
-            job = sample(**changes, homes={"replicas": 12, "perPod": 12})
-            (folder / "job.yaml").write_text(yaml.safe_dump(job))
-            command = [
-                sys.executable,
-                "-m",
-                "elf_cli",
-                "run",
-                "job.yaml",
-                "--report",
-                "report.json",
-                "--plain",
-            ]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
-            assert done.returncode == 0, done.stdout + done.stderr
-            known[key] = json.loads((folder / "report.json").read_text())
-        return known[key]
+        key = hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:16]
+        folder = run_folder / f"local-{key}"
+        folder.mkdir(exist_ok=True)
+        with locked(folder / "lock"):
+            report = folder / "report.json"
+            if not report.exists():
+                # One pod for all homes: the bits do not depend on it, and it starts sooner.
+                job = sample(**changes, homes={"replicas": 12, "perPod": 12})
+                (folder / "job.yaml").write_text(yaml.safe_dump(job))
+                command = [
+                    sys.executable,
+                    "-m",
+                    "elf_cli",
+                    "run",
+                    "job.yaml",
+                    "--plain",
+                    "--report",
+                    report.name,
+                ]
+                done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+                assert done.returncode == 0, done.stdout + done.stderr
+            return dict(json.loads(report.read_text()))
 
     return train

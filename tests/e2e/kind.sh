@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The e2e suite on a kind cluster made for it. Usage: kind.sh PYTHON WORKER_IMAGE OPERATOR_IMAGE
+# The e2e suite on a kind cluster made for it. Usage: kind.sh WORKER_IMAGE OPERATOR_IMAGE
 # Needs docker, kind and kubectl. KEEP=1 leaves the cluster for another run; NODE_IMAGE picks a Kubernetes.
 set -euo pipefail
-python=$1 worker=$2 operator=$3
+worker=$1 operator=$2
 here=$(cd "$(dirname "$0")" && pwd)
 for tool in docker kind kubectl; do
   command -v "$tool" >/dev/null || { echo "$tool is missing: it is needed to test on kind" >&2; exit 2; }
@@ -14,5 +14,4 @@ kind get clusters | grep -qx "$name" || kind create cluster --name "$name" --con
 docker build -q -t "$operator" -f operator/Dockerfile .
 docker build -q -t "$worker" -f worker_image/Dockerfile ${PIP_EXTRA_INDEX_URL:+--build-arg PIP_EXTRA_INDEX_URL="$PIP_EXTRA_INDEX_URL"} .
 kind load docker-image --name "$name" "$operator" "$worker"
-"$python" -m pytest tests/control_plane --context "kind-$name" -n 5 --dist worksteal
-"$python" -m pytest tests/e2e --context "kind-$name" --worker-image "$worker" --operator-image "$operator"
+make e2e CLUSTER= CONTEXT="kind-$name" WORKER_IMAGE="$worker" OPERATOR_IMAGE="$operator"

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from e2e.cluster import Kubectl, wait
 from e2e.faults import Breaker, Patient
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.e2e, pytest.mark.exclusive, pytest.mark.timeout(0)]
 SEED = 20
 PROGRESS_SECONDS = 150
 """After an outage of the API server the cluster itself takes its time."""

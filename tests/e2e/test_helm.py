@@ -6,23 +6,20 @@ CRD, and put back after them.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from e2e.cluster import Kubectl, condition, round_of, wait
-from e2e.conftest import ROOT, install_operator, remove_operator
+from e2e.conftest import CRD, ROOT, fresh_namespace
 from e2e.faults import ENDLESS
 from helm import found_or_skipped
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.exclusive, pytest.mark.timeout(1200)]
 CHART = ROOT / "charts" / "elf-training-operator"
-CRD = "crd/elftrainingjobs.northpole.dev"
 DEPLOYMENT = "deploy/elf-elf-training-operator"
 OURS = "app.kubernetes.io/part-of=elf-training-operator"
 KINDS = (
@@ -89,37 +86,10 @@ def program() -> str:
     return found_or_skipped()
 
 
-@pytest.fixture(scope="module")
-def vacant(
-    context: str, program: str, server_version: tuple[int, int], images: dict[str, str]
-) -> Iterator[None]:
-    """A cluster without operator and CRD; what the other tests share is there again afterwards."""
-    system = Kubectl(context, "elf-system")
-    shared = system.run("get", "deploy", "elf-operator").returncode == 0
-    remove_operator(system)
-    yield
-    system("delete", "--ignore-not-found", CRD)
-    if shared:
-        install_operator(system, server_version, images)
-
-
-@contextlib.contextmanager
-def namespace(context: str, purpose: str) -> Iterator[Kubectl]:
-    """kubectl in a new namespace, which enforces the restricted Pod Security level."""
-    name = f"elf-e2e-{purpose}-{uuid.uuid4().hex[:6]}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-    assert Kubectl(context).apply(made).returncode == 0
-    try:
-        yield Kubectl(context, name)
-    finally:
-        Kubectl(context).run("delete", "namespace", name, "--wait=false")
-
-
 @pytest.fixture
-def home(context: str, vacant: None, program: str, images: dict[str, str]) -> Iterator[tuple[Helm, Kubectl]]:
+def home(context: str, program: str, vacant: None, images: dict[str, str]) -> Iterator[tuple[Helm, Kubectl]]:
     """Where a release is installed. None is left there."""
-    with namespace(context, "release") as kubectl:
+    with fresh_namespace(context, "release") as kubectl:
         helm = Helm(program, kubectl, images)
         yield helm, kubectl
         for release in json.loads(helm("list", "-o", "json") or "[]"):
@@ -130,7 +100,7 @@ def home(context: str, vacant: None, program: str, images: dict[str, str]) -> It
 @pytest.fixture
 def kubectl(context: str) -> Iterator[Kubectl]:
     """Where jobs are."""
-    with namespace(context, "jobs") as made:
+    with fresh_namespace(context, "jobs") as made:
         yield made
 
 
@@ -228,7 +198,7 @@ def test_two_namespaced_releases_do_not_meet(
     sample: Make,
 ) -> None:
     helm, system = home
-    with namespace(context, "release") as other_system, namespace(context, "jobs") as other:
+    with fresh_namespace(context, "release") as other_system, fresh_namespace(context, "jobs") as other:
         second = Helm(program, other_system, images)
         helm.install(f'watch.namespaces=["{kubectl.namespace}"]')
         second.install(f'watch.namespaces=["{other.namespace}"]', "crds.install=false")

@@ -10,7 +10,7 @@ import pytest
 from e2e.cluster import Kubectl, wait
 from e2e.faults import Breaker, Patient, replaced, show
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.e2e, pytest.mark.exclusive, pytest.mark.timeout(1500)]
 
 
 def test_a_node_without_power(

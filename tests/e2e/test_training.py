@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from e2e.cluster import Kubectl, condition, round_of, wait
-from e2e.conftest import LONG, MANIFESTS
+from e2e.conftest import FEW_PODS, LONG, MANIFESTS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 Make = Callable[..., dict[str, Any]]
-FEW_PODS = {"replicas": 12, "perPod": 4}
 
 
 def complete(kubectl: Kubectl, name: str, seconds: int = 300) -> dict[str, Any]:
@@ -58,11 +57,11 @@ def _all_over(kubectl: Kubectl, job: str) -> bool:
     return all(pod["status"]["phase"] == "Succeeded" for pod in kubectl.pods(job))
 
 
-@pytest.mark.parametrize("victim", ["mdc", "npdc", "operator"])
+@pytest.mark.parametrize("victim", ["mdc", "npdc", pytest.param("operator", marks=pytest.mark.exclusive)])
 def test_a_death_in_mid_run_changes_nothing(
     kubectl: Kubectl, operator: Kubectl, sample: Make, local_report: Make, victim: str
 ) -> None:
-    start(kubectl, sample(**LONG), until_round=30)
+    start(kubectl, sample(**LONG, homes=FEW_PODS), until_round=30)
     before = home_uids(kubectl, "digits")
     force = ["delete", "pod", "--force", "--grace-period=0", "--wait=false"]
     killed_at, killed_in = time.monotonic(), round_of(kubectl.job("digits"))

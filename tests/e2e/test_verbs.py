@@ -14,14 +14,13 @@ from typing import Any
 import pytest
 
 from e2e.cluster import Kubectl, wait
-from e2e.conftest import LONG
+from e2e.conftest import FEW_PODS, LONG
 from e2e.faults import Patient, replaced
 from e2e.test_training import complete, start
 from e2e.test_volume import claim  # noqa: F401
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 Make = Callable[..., dict[str, Any]]
-FEW_PODS = {"replicas": 12, "perPod": 4}
 
 
 def command(kubectl: Kubectl, *args: str) -> list[str]:

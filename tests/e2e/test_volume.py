@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import pathlib
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from e2e.cluster import Kubectl, round_of, wait
+from e2e.conftest import FEW_PODS
 from e2e.test_training import complete, start
 from elf_cli.views import weights
 
@@ -21,44 +21,16 @@ ASK = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "
 
 
 @pytest.fixture
-def claim(kubectl: Kubectl, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A PersistentVolumeClaim: of the default storage class, or else on a directory that all nodes share."""
-    spec: dict[str, Any] = dict(ASK)
-    folder = request.config.getoption("--volume-dir")
-    classes = kubectl.get("storageclasses")["items"]
-    mark = "storageclass.kubernetes.io/is-default-class"
-    default = any((c["metadata"].get("annotations") or {}).get(mark) == "true" for c in classes)
-    volume = ""
-    if not default:
-        if not folder:
-            pytest.fail("no default StorageClass: give --volume-dir DIR, a directory that all nodes have")
-        volume = f"elf-e2e-{uuid.uuid4().hex[:8]}"
-        pathlib.Path(folder, volume).mkdir(parents=True)
-        names = [node["metadata"]["name"] for node in kubectl.get("nodes")["items"]]
-        everywhere = {"key": "kubernetes.io/hostname", "operator": "In", "values": names}
-        spec |= {"storageClassName": "", "volumeName": volume}
-        manifest = {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": volume},
-            "spec": {
-                "capacity": {"storage": "64Mi"},
-                "accessModes": ["ReadWriteOnce"],
-                "persistentVolumeReclaimPolicy": "Retain",
-                "local": {"path": f"{folder}/{volume}"},
-                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [everywhere]}]}},
-            },
-        }
-        assert kubectl.apply(manifest).returncode == 0
+def claim(kubectl: Kubectl, spare_volume: dict[str, str]) -> Iterator[str]:
+    """A PersistentVolumeClaim that is bound, or will be when it is used."""
+    spec = {**ASK, **spare_volume}
     made = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "states"}, "spec": spec}
     assert kubectl.apply(made).returncode == 0
     yield "states"
     kubectl("delete", "pvc", "states", "--wait=false")
-    if volume:
-        kubectl("delete", "pv", volume, "--wait=false")
 
 
-ENOUGH: dict[str, Any] = {"rounds": 1000, "target": None}
+ENOUGH: dict[str, Any] = {"rounds": 800, "target": None}
 """Rounds enough to be deleted and suspended in."""
 
 
@@ -123,7 +95,7 @@ def test_the_volume_outlives_all_data_centers_and_a_suspension(
 ) -> None:
     """The claim holds both the checkpoint and, in the end, the model."""
     keeps = {"checkpoint": {"everyRounds": 10, "volumeClaim": claim}}
-    job = sample(**ENOUGH, northPole=keeps, output={"volumeClaim": claim, "path": "result"})
+    job = sample(**ENOUGH, homes=FEW_PODS, northPole=keeps, output={"volumeClaim": claim, "path": "result"})
     start(kubectl, job, until_round=100)
     centers = "northpole.dev/role in (npdc,mdc)"
     kubectl("delete", "pod", "--force", "--grace-period=0", "--wait=false", "-l", centers)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from e2e.cluster import Kubectl, wait
+from e2e.conftest import FEW_PODS
 from e2e.faults import Breaker
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.e2e, pytest.mark.exclusive, pytest.mark.timeout(1500)]
 Make = Callable[..., dict[str, Any]]
 RUN: dict[str, Any] = {"rounds": 1500, "target": None, "evaluateEvery": 100}
 AWAY_SECONDS = 20
@@ -64,7 +65,7 @@ class Story:
 def test_thirteen_faults_in_one_run(
     kubectl: Kubectl, operator: Kubectl, sample: Make, local_report: Make, breaker: Breaker
 ) -> None:
-    assert kubectl.apply(sample(**RUN)).returncode == 0
+    assert kubectl.apply(sample(**RUN, homes=FEW_PODS)).returncode == 0
     story = Story(kubectl, "digits")
     wait("training", lambda: story.round() >= 20, 300)
     for index in (0, 1, 2):

@@ -41,6 +41,8 @@ _ENVIRONMENT = (
     contract.ENV_BOARD,
     contract.ENV_CHECKPOINT,
     contract.ENV_OUTPUT,
+    contract.ENV_IDENTITY,
+    contract.ENV_FIGURES_TOKENS,
 )
 
 

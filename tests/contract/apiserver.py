@@ -19,6 +19,7 @@ from aiohttp import WSMsgType, web
 from kubernetes.aio import client
 
 from elf_operator import kube
+from elf_worker.contract import FIGURES_TOKEN_HEADER
 
 LISTS = ("pods", "elftrainingjobs", "events", "configmaps", "nodes")
 MERGE = "application/merge-patch+json"
@@ -52,6 +53,8 @@ class Server:
     """By name of the pod; `name/previous` for the container before."""
     pages: dict[str, Any] = field(default_factory=dict)
     """What an NPDC's window shows, by page."""
+    token: str = ""
+    """Without it, it shows nothing."""
     run: Exec = lambda pod, command: (b"", b"", 0)
     cut: int = 0
     """So many commands in pods lose their connection in the middle."""
@@ -119,6 +122,8 @@ class Server:
             pod = path.rsplit("/", 2)[1]
             return await (self.log(request, pod) if path.endswith("/log") else self.execute(request, pod))
         if "/proxy/" in path:
+            if self.token and request.headers.get(FIGURES_TOKEN_HEADER) != self.token:
+                return web.Response(status=401, text="needs the job's token\n")
             return web.json_response(self.pages["/" + path.partition("/proxy/")[2]])
         if method == "GET" and path.rpartition("/")[2] in LISTS:
             return await self.watch(request, path) if "watch" in request.query else self.list(request, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import pathlib
@@ -21,8 +22,8 @@ from elf_cli.cluster import completion, log_following, reader, session, watching
 from elf_cli.cluster.target import Target
 from elf_cli.main import app
 from elf_cli.verbs import events, model
-from elf_operator import kube, names
-from elf_worker.contract import Role, Slot, Wiring
+from elf_operator import identities, kube, names
+from elf_worker.contract import ENV_FIGURES_TOKENS, Role, Slot, Wiring
 
 JOBS = "apis/northpole.dev/v1alpha1/namespaces/town/elftrainingjobs"
 CORE = "api/v1/namespaces/town"
@@ -648,6 +649,40 @@ def test_figures_come_from_the_npdc(server: Server, elf: Callable[..., Result]) 
     server.pages["/statistics"] = {"round": 7, "lastRound": {}, "total": {}, "mdcs": {}}
     assert yaml.safe_load(elf("stats", "sleigh", "-o", "yaml").output)["round"] == 7
     assert any(path.endswith("/pods/sleigh-npdc-0:7735/proxy/statistics") for _, path, _ in server.asked)
+
+
+def locked(server: Server) -> None:
+    """The job has identities, so its figures need a token."""
+    server.token = "open sesame"
+    path = f"{CORE}/pods/sleigh-npdc-0"
+    made = server.objects[path]
+    env = [{"name": ENV_FIGURES_TOKENS, "value": "digest"}]
+    made["spec"]["containers"][0]["env"] = env
+    made["metadata"]["ownerReferences"] = [{"uid": "uid-of-sleigh"}]
+
+
+def token_path() -> str:
+    return f"{CORE}/secrets/{identities.figures_name('sleigh', 'uid-of-sleigh')}"
+
+
+def test_figures_that_need_a_token(server: Server, elf: Callable[..., Result]) -> None:
+    populate(server)
+    locked(server)
+    server.pages["/statistics"] = {"round": 7, "lastRound": {}, "total": {}, "mdcs": {}}
+    token = base64.b64encode(b"open sesame").decode()
+    server.put(token_path(), {"metadata": {"name": "figures"}, "data": {"token": token}})
+    assert yaml.safe_load(elf("stats", "sleigh", "-o", "yaml").output)["round"] == 7
+    assert any("/pods/https:sleigh-npdc-0:7735/proxy/statistics" in path for _, path, _ in server.asked)
+
+
+def test_figures_without_their_token(server: Server, elf: Callable[..., Result]) -> None:
+    populate(server)
+    locked(server)
+    done = elf("stats", "sleigh")
+    assert done.exit_code == 1 and "there is no Secret sleigh-figures-" in done.stderr
+    server.denied.add("secrets")
+    done = elf("stats", "sleigh")
+    assert done.exit_code == 1 and "resources: [secrets], verbs: [get]" in done.stderr
 
 
 def test_a_plan_of_a_job_on_the_cluster(server: Server, elf: Callable[..., Result]) -> None:

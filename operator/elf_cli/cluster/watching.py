@@ -120,7 +120,8 @@ async def _moments(world: _World) -> AsyncIterator[None]:
     """Whenever something has changed, and every second."""
     while True:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(world.changed.wait(), LOOK_SECONDS)
+            async with asyncio.timeout(LOOK_SECONDS):  # Python 3.11's wait_for may swallow a cancellation
+                await world.changed.wait()
         world.changed.clear()
         yield
         await asyncio.sleep(CALM_SECONDS)

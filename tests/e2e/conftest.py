@@ -47,6 +47,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--operator-image", default="ghcr.io/northpole-dev/elf-operator:dev")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those with an operator of their own come first: the shared one need not go and come back for them."""
+    items.sort(key=lambda item: "vacant" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
     report = yield

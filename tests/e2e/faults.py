@@ -17,7 +17,7 @@ ENDLESS: dict[str, Any] = {
     "rounds": 1000000,
     "target": None,
     "evaluateEvery": 1000,
-    "homes": {"replicas": 12, "perPod": 3, "template": OPEN},
+    "homes": {"replicas": 12, "perPod": 6, "template": OPEN},
     "miniDataCenters": {"replicas": 3, "template": OPEN},
     "northPole": {"template": OPEN},
     "failurePolicy": {"maxReplacements": 10000},

@@ -2,15 +2,56 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
+import re
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
 POLL_SECONDS = 0.25
+
+
+class Window:
+    """`kubectl proxy`: who looks four times a second shall not start a kubectl each time."""
+
+    def __init__(self, context: str) -> None:
+        command = ["kubectl", f"--context={context}", "proxy", "--port=0"]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        said = self._process.stdout.readline()
+        found = re.search(r"127\.0\.0\.1:(\d+)", said)
+        assert found, f"kubectl proxy: {said}"
+        self._url = f"http://127.0.0.1:{found[1]}"
+        self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+        atexit.register(self.close)
+
+    def get(self, path: str) -> Any:
+        """The JSON at a path of the API. Raises AssertionError if the server does not give it."""
+        try:
+            with self._open(self._url + path, timeout=60) as answer:
+                return json.load(answer)
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            raise AssertionError(f"{path}: {error}") from error
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+@functools.cache
+def window(context: str) -> Window:
+    """One for each context, until the tests end."""
+    return Window(context)
 
 
 class Kubectl:
@@ -37,10 +78,19 @@ class Kubectl:
 
     def pods(self, job: str, role: str | None = None) -> list[dict[str, Any]]:
         selector = f"northpole.dev/job={job}" + (f",northpole.dev/role={role}" if role else "")
-        return list(self.get("pods", "-l", selector)["items"])
+        path = f"/api/v1/namespaces/{self.namespace}/pods?labelSelector={quote(selector)}"
+        return list(window(self.context).get(path)["items"])
 
     def job(self, name: str) -> dict[str, Any]:
-        return self.get("elftrainingjob", name)
+        path = f"/apis/northpole.dev/v1alpha1/namespaces/{self.namespace}/elftrainingjobs/{name}"
+        return dict(window(self.context).get(path))
+
+    def status(self, name: str) -> dict[str, Any]:
+        """Of a job; empty while the API server is away, and while there is none."""
+        try:
+            return dict(self.job(name).get("status", {}))
+        except AssertionError:
+            return {}
 
 
 def wait(what: str, condition: Callable[[], Any], seconds: float) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -45,6 +46,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--worker-image", default="ghcr.io/northpole-dev/elf-worker:dev")
     parser.addoption("--operator-image", default="ghcr.io/northpole-dev/elf-operator:dev")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those with an operator of their own come first: the shared one need not go and come back for them."""
+    items.sort(key=lambda item: "vacant" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -179,20 +185,28 @@ def kubectl(operator: Kubectl) -> Iterator[Kubectl]:
         yield made
 
 
+def admitted(kubectl: Kubectl, sample: Callable[..., dict[str, Any]], **changes: Any) -> Patient:
+    """An endless job that is well, in the place of the one before."""
+    kubectl("delete", "etj", "--all", "--wait=true")
+    name = f"endless-{uuid.uuid4().hex[:4]}"
+    applied = kubectl.apply(sample(name, **ENDLESS | changes))
+    assert applied.returncode == 0, applied.stderr
+    made = Patient(kubectl, name)
+    made.wait_until_well(300)
+    return made
+
+
 @pytest.fixture
 def admit(kubectl: Kubectl, sample: Callable[..., dict[str, Any]]) -> Callable[..., Patient]:
-    """Makes an endless job that is well, in the place of the one before."""
+    """See `admitted`."""
+    return functools.partial(admitted, kubectl, sample)
 
-    def make(**changes: Any) -> Patient:
-        kubectl("delete", "etj", "--all", "--wait=true")
-        name = f"endless-{uuid.uuid4().hex[:4]}"
-        applied = kubectl.apply(sample(name, **ENDLESS | changes))
-        assert applied.returncode == 0, applied.stderr
-        made = Patient(kubectl, name)
-        made.wait_until_well(300)
-        return made
 
-    return make
+@pytest.fixture(scope="module")
+def onlooked(operator: Kubectl, sample: Callable[..., dict[str, Any]]) -> Iterator[Patient]:
+    """An endless job that is well, and to which nobody does anything."""
+    with namespace_of_its_own(operator) as kubectl:
+        yield admitted(kubectl, sample)
 
 
 @pytest.fixture
@@ -264,7 +278,7 @@ def sample() -> Callable[..., dict[str, Any]]:
     return make
 
 
-FEW_PODS = {"replicas": 12, "perPod": 4}
+FEW_PODS = {"replicas": 12, "perPod": 6}
 """The sample's homes. What a job costs here is mostly the start of its pods; the bits are the same."""
 LONG: dict[str, Any] = {"rounds": 400, "target": None}
 """Long enough that something can be done to it in mid-run."""

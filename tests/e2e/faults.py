@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import time
@@ -18,7 +17,7 @@ ENDLESS: dict[str, Any] = {
     "rounds": 1000000,
     "target": None,
     "evaluateEvery": 1000,
-    "homes": {"replicas": 12, "perPod": 3, "template": OPEN},
+    "homes": {"replicas": 12, "perPod": 6, "template": OPEN},
     "miniDataCenters": {"replicas": 3, "template": OPEN},
     "northPole": {"template": OPEN},
     "failurePolicy": {"maxReplacements": 10000},
@@ -62,8 +61,7 @@ class Patient:
 
     def look(self) -> dict[str, Any]:
         """The status; empty while the API server is away."""
-        done = self.kubectl.run("get", "etj", self.job, "-o", "json")
-        return dict(json.loads(done.stdout).get("status", {})) if done.returncode == 0 else {}
+        return self.kubectl.status(self.job)
 
     def round(self) -> int:
         """Rounds done; -1 while nobody can tell."""

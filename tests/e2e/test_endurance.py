@@ -46,7 +46,7 @@ class Ordeal:
             (3, "MDC deleted", lambda: self.delete("mdc", self.an_mdc())),
             (3, "NPDC killed", lambda: patient.signal("npdc", 0, signal.SIGKILL)),
             (2, "NPDC frozen", lambda: patient.signal("npdc", 0, signal.SIGSTOP)),
-            (2, "home killed", lambda: patient.signal("home", self.random.randrange(3), signal.SIGKILL)),
+            (2, "home killed", lambda: patient.signal("home", self.random.randrange(2), signal.SIGKILL)),
             (2, "MDC cut off", self.partition),
             (2, "MDCs scaled", lambda: self.scale("miniDataCenters", 2, 3, 4)),
             (1, "homes scaled", lambda: self.scale("homes", 9, 12, 15)),

@@ -28,7 +28,7 @@ def test_a_node_without_power(
     stays = acting["spec"]["nodeName"]
     goes = next(node for node in nodes if node != stays)
     here = {"spec": {"nodeSelector": {"kubernetes.io/hostname": stays}}}
-    homes, took = {"replicas": 12, "perPod": 3, "template": here}, []
+    homes, took = {"replicas": 12, "perPod": 6, "template": here}, []
     for _ in range(request.config.getoption("--power-cuts")):
         patient = admit(homes=homes, northPole={"template": here})
         before = patient.homes()

@@ -37,8 +37,8 @@ def elf(kubectl: Kubectl, *args: str, status: int = 0) -> str:
     return done.stdout if status == 0 else done.stderr
 
 
-def test_verbs_that_look(patient: Patient) -> None:
-    kubectl, job = patient.kubectl, patient.job
+def test_verbs_that_look(onlooked: Patient) -> None:
+    kubectl, job = onlooked.kubectl, onlooked.job
     shown = elf(kubectl, "status", job)
     assert shown.startswith(f"{job}  Running  round ") and shown.count("4 homes: 4 ready") == 3
     data = json.loads(elf(kubectl, "status", job, "-o", "json"))
@@ -47,7 +47,7 @@ def test_verbs_that_look(patient: Patient) -> None:
     assert sum(mdc["homes"]["ready"] for mdc in data["tree"]["mdcs"]) == 12
     assert [row.split()[0] for row in elf(kubectl, "status").splitlines()] == ["NAME", job]
 
-    npdc = patient.pod("npdc")["metadata"]["name"]
+    npdc = onlooked.pod("npdc")["metadata"]["name"]
     lines = elf(kubectl, "logs", job, "--role", "npdc", "--tail", "5").splitlines()
     assert lines and all(line.startswith(npdc) for line in lines)
     writers = {line.split()[0] for line in elf(kubectl, "logs", job, "--tail", "3").splitlines()}
@@ -58,8 +58,8 @@ def test_verbs_that_look(patient: Patient) -> None:
     assert [e["lastSeen"][:19] for e in found] == sorted(e["lastSeen"][:19] for e in found)
 
 
-def test_errors_say_what_to_do(patient: Patient) -> None:
-    kubectl, job = patient.kubectl, patient.job
+def test_errors_say_what_to_do(onlooked: Patient) -> None:
+    kubectl, job = onlooked.kubectl, onlooked.job
     assert f"did you mean {job}?" in elf(kubectl, "status", job[:-1], status=1)
     assert "there is no mdc 9, they are numbered 0 to 2" in elf(
         kubectl, "kill", job, "mdc/9", "--yes", status=2
@@ -140,20 +140,20 @@ def test_a_job_without_a_volume_keeps_no_model(kubectl: Kubectl, sample: Make) -
     )
 
 
-def test_kubectl_finds_the_plugin(patient: Patient) -> None:
+def test_kubectl_finds_the_plugin(onlooked: Patient) -> None:
     """Where the console scripts are installed beside this Python."""
     scripts = pathlib.Path(sys.executable).parent
     if not (scripts / "kubectl-elf").exists():
         pytest.skip("kubectl-elf is not installed beside this Python: pip install -e .")
-    where = [f"--context={patient.kubectl.context}", f"--namespace={patient.kubectl.namespace}"]
+    where = [f"--context={onlooked.kubectl.context}", f"--namespace={onlooked.kubectl.namespace}"]
     done = subprocess.run(
-        ["kubectl", "elf", "status", patient.job, *where],
+        ["kubectl", "elf", "status", onlooked.job, *where],
         env={"PATH": f"{scripts}:/usr/local/bin:/usr/bin:/bin", **_home()},
         capture_output=True,
         text=True,
         timeout=100,
     )
-    assert done.returncode == 0 and patient.job in done.stdout, done.stderr
+    assert done.returncode == 0 and onlooked.job in done.stdout, done.stderr
 
 
 def _home() -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from e2e.cluster import Kubectl, round_of, wait
-from e2e.conftest import FEW_PODS
+from e2e.conftest import FEW_PODS, LONG
 from e2e.test_training import complete, start
 from elf_cli.views import weights
 
@@ -28,10 +28,6 @@ def claim(kubectl: Kubectl, spare_volume: dict[str, str]) -> Iterator[str]:
     assert kubectl.apply(made).returncode == 0
     yield "states"
     kubectl("delete", "pvc", "states", "--wait=false")
-
-
-ENOUGH: dict[str, Any] = {"rounds": 800, "target": None}
-"""Rounds enough to be deleted and suspended in."""
 
 
 READ = """
@@ -95,19 +91,19 @@ def test_the_volume_outlives_all_data_centers_and_a_suspension(
 ) -> None:
     """The claim holds both the checkpoint and, in the end, the model."""
     keeps = {"checkpoint": {"everyRounds": 10, "volumeClaim": claim}}
-    job = sample(**ENOUGH, homes=FEW_PODS, northPole=keeps, output={"volumeClaim": claim, "path": "result"})
-    start(kubectl, job, until_round=100)
+    job = sample(**LONG, homes=FEW_PODS, northPole=keeps, output={"volumeClaim": claim, "path": "result"})
+    start(kubectl, job, until_round=40)
     centers = "northpole.dev/role in (npdc,mdc)"
     kubectl("delete", "pod", "--force", "--grace-period=0", "--wait=false", "-l", centers)
     taken_up = wait("a new NPDC trains", lambda: first_round_of(kubectl, 1), 120)
-    print(f"all data centers deleted after round 100 or later; heard of again after {taken_up} rounds")
-    assert taken_up >= 100
+    print(f"all data centers deleted after round 40 or later; heard of again after {taken_up} rounds")
+    assert taken_up >= 40
 
     suspended = json.dumps({"spec": {"suspend": True}})
     kubectl("patch", "etj", "digits", "--type=merge", "-p", suspended)
     wait("no pods", lambda: not kubectl.pods("digits"), 120)
     before = round_of(kubectl.job("digits"))
-    assert before < ENOUGH["rounds"], "suspended too late to show anything"
+    assert before < LONG["rounds"], "suspended too late to show anything"
     kubectl("patch", "etj", "digits", "--type=merge", "-p", suspended.replace("true", "false"))
     resumed = wait("it trains again", lambda: first_round_of(kubectl, 2), 120)
     print(f"suspended after {before} rounds; heard of again after {resumed} rounds")
@@ -115,7 +111,7 @@ def test_the_volume_outlives_all_data_centers_and_a_suspension(
 
     done = complete(kubectl, "digits")["status"]["training"]
     assert done["exact"] is True
-    assert done["modelDigest"] == local_report(**ENOUGH)["modelDigest"]
+    assert done["modelDigest"] == local_report(**LONG)["modelDigest"]
 
     kept = files_on(kubectl, claim, images["worker"])
     (tmp_path / "model").write_bytes(kept["model.safetensors"])

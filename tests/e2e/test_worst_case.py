@@ -33,8 +33,8 @@ class Story:
         self.account.append((what, before, time.monotonic() - began))
 
     def round(self) -> int:
-        done = self.kubectl.run("get", "etj", self.job, "-o", "jsonpath={.status.training.round}")
-        return int(done.stdout or 0) if done.returncode == 0 else -1  # the API server may be away
+        status = self.kubectl.status(self.job)  # the API server may be away
+        return int(status.get("training", {}).get("round", 0)) if status else -1
 
     def kill(self, role: str, index: int = 0) -> Callable[[], None]:
         def fault() -> None:

@@ -7,6 +7,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 import documents
 from documents import ROOT
 from elf_cli.views import weights
@@ -43,6 +45,7 @@ def written(page: str, folder: pathlib.Path) -> list[str]:
     return [str(block.file) for block in shown]
 
 
+@pytest.mark.slow
 def test_the_run_of_the_readme_and_its_plot(tmp_path: pathlib.Path) -> None:
     (tmp_path / "manifests").symlink_to(ROOT / "manifests")
     said = elf(tmp_path, *words_of("README.md", ".venv/bin/elf run"))
@@ -54,6 +57,7 @@ def test_the_run_of_the_readme_and_its_plot(tmp_path: pathlib.Path) -> None:
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_task_of_ones_own(tmp_path: pathlib.Path) -> None:
     assert written("docs/own-task.md", tmp_path) == ["lines.py", "lines.yaml"]
     assert "Complete: fit" in elf(tmp_path, "run", "lines.yaml")

@@ -728,6 +728,52 @@ async def test_a_link_without_a_connection_takes_orders_in_silence():
 # -- dialling -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("said", [[Fetch()] * 90, [None] * 90, [Fetch(), None] * 45])
+async def test_who_talks_too_fast_is_heard_more_slowly_and_loses_nothing(said: list[Message | None]):
+    """None: a heartbeat. The first 30 may come at once."""
+    parent, rate = Owner(), 30.0
+    last = Finish("Complete", "that was all")
+    frames = [frame.HEARTBEAT if m is None else encoded(m) for m in [*said, last]]
+    async with listening(parent, limits=Limits(MOST, rate=rate)) as address:
+        host, port = address.split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        began = asyncio.get_running_loop().time()
+        writer.write(b"".join(frames))
+        await until(lambda: parent.messages[-1:] == [last])
+        took = asyncio.get_running_loop().time() - began
+        writer.close()
+    assert parent.messages == [m for m in said if m] + [last]
+    assert took >= (len(frames) - rate - 1) / rate
+
+
+async def test_one_that_talks_too_fast_costs_the_others_nothing():
+    parent, honest = Owner(), Owner()
+    async with listening(parent, limits=Limits(MOST, rate=5.0)) as address:
+        host, port = address.split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(frame.HEARTBEAT * 10_000)
+        await until(lambda: parent.opened and parent.link._holding)
+        link = Link(honest, LONG)
+        await connect(link, address, None)
+        link.send(WORK, b"w" * 300_000)
+        await until(lambda: parent.received)
+        assert parent.received == [(WORK, bytearray(b"w" * 300_000))]
+        link.close()
+        writer.transport.abort()
+
+
+async def test_a_silence_that_we_made_is_not_held_against_the_peer():
+    parent = Owner(silence=SHORT)
+    async with listening(parent, limits=Limits(MOST, rate=2.0)) as address:
+        host, port = address.split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        last = Finish("Complete", "that was all")
+        writer.write(frame.HEARTBEAT * 5 + encoded(last))
+        await until(lambda: parent.messages == [last] or parent.closed)
+        assert parent.messages == [last]
+        writer.close()
+
+
 async def test_a_refused_connection_is_an_error_and_no_event():
     with socket.create_server((HOST, 0)) as listener:
         address = f"{HOST}:{listener.getsockname()[1]}"

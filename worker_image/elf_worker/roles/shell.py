@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 TICK_SECONDS = 0.05
 SPARE_LINKS = 256
 SPARE_BYTES = 1 << 16
+MESSAGE_RATE = 2000.0
+"""Messages a second that are taken of one connection for each home of a pod: more than rounds could be."""
 
 
 class Machine(Protocol):
@@ -52,7 +54,7 @@ class Shell:
         self._job, self._per_pod = env.job.uid, env.job.per_pod
         self._figures_tokens = env.figures_tokens
         self._credentials = transport.load(env.identity) if env.identity else None
-        self._limits = Limits(0, 0)
+        self._limits = Limits(0, 0, MESSAGE_RATE * env.job.per_pod)
         self.expect(homes)
         self._links: dict[LinkId, Link] = {}
         self._meant: dict[LinkId, tuple[int, int] | None] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import socket
 import ssl
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ BACKLOG = 1 << 22
 """Bytes that may wait for a peer that does not read, beside three of its largest payloads."""
 CONNECT_SECONDS = 3.0
 ACCEPT_PAUSE_SECONDS = 0.1
+HOLD_SECONDS = 0.01
+"""How long, at least, a connection that is too fast is not read."""
 HANDSHAKES = 128
 """Connections at a time that have not yet proved who they are; one more, and the oldest of them goes."""
 
@@ -39,6 +42,9 @@ class Limits:
     """Connections at a time."""
     message: int = frame.MAX_MESSAGE
     """Bytes of a message, without its payload."""
+    rate: float = math.inf
+    """Messages a second of one connection, heartbeats among them, and how many may come at once. What comes
+    faster waits where it is."""
 
 
 ANY = Limits(0)
@@ -77,6 +83,9 @@ class Link(asyncio.BufferedProtocol):
         self._payload: bytearray | None = None
         self._got = 0  # bytes of the payload that are there
         self._skipping = 0  # bytes of a payload too large that are still to come
+        self._allowance = limits.rate
+        self._allowed_at = 0.0
+        self._holding: asyncio.TimerHandle | None = None
         self._discarded = Discarded(0)
         self._largest = 0
         self._heard = 0.0
@@ -113,7 +122,7 @@ class Link(asyncio.BufferedProtocol):
     def close(self) -> None:
         """Close after what was sent. The owner hears no `link_closed`."""
         self._closed = True
-        self._stop_timer()
+        self._stop_timers()
         if self._transport is not None:
             self._transport.close()
             # A peer that does not read would keep what is left, and this link, for ever.
@@ -141,13 +150,13 @@ class Link(asyncio.BufferedProtocol):
                 return
             self._guests.add(self)
         loop = asyncio.get_running_loop()
-        self._heard = self._spoke = loop.time()
+        self._heard = self._spoke = self._allowed_at = loop.time()
         self._timer = loop.call_later(self._silence / 5, self._pulse, loop.time())
         self._events.link_opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the socket is closed."""
-        self._stop_timer()
+        self._stop_timers()
         if self._guests is not None:
             self._guests.discard(self)
         if not self._closed:
@@ -174,17 +183,20 @@ class Link(asyncio.BufferedProtocol):
             self._finish_skipping()
             return
         self._filled += nbytes
-        try:
-            self._parse()
-        except (frame.BadFrameError, msgspec.MsgspecError) as error:
-            _log.warning("closing a connection: %s", error)
-            self._abort()
+        self._parse()
 
     # -- parsing ------------------------------------------------------------------------------------------
 
     def _parse(self) -> None:
+        try:
+            self._parse_frames()
+        except (frame.BadFrameError, msgspec.MsgspecError) as error:
+            _log.warning("closing a connection: %s", error)
+            self._abort()
+
+    def _parse_frames(self) -> None:
         start = 0
-        while not self._closed and self._filled - start >= frame.HEADER.size:
+        while not self._closed and self._filled - start >= frame.HEADER.size and self._admit():
             view = memoryview(self._read)
             message_size, payload_size = frame.parse_header(view[start : start + frame.HEADER.size])
             if message_size > self._limits.message:
@@ -240,13 +252,39 @@ class Link(asyncio.BufferedProtocol):
         if not self._closed:
             self._events.link_received(self, message, payload)
 
+    # -- not too fast -------------------------------------------------------------------------------------
+
+    def _admit(self) -> bool:
+        """Whether one more message may come now; if not, the connection is not read until it may."""
+        rate = self._limits.rate
+        if rate == math.inf:
+            return True
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._allowance = min(rate, self._allowance + (now - self._allowed_at) * rate)
+        self._allowed_at = now
+        if self._allowance >= 1:
+            self._allowance -= 1
+            return True
+        if self._holding is None and self._transport is not None:
+            self._transport.pause_reading()
+            self._holding = loop.call_later(max(HOLD_SECONDS, 1 / rate), self._go_on)
+        return False
+
+    def _go_on(self) -> None:
+        self._holding = None
+        if self._payload is None and not self._skipping:
+            self._parse()
+        if self._holding is None and self._transport is not None and not self._closed:
+            self._transport.resume_reading()
+
     # -- liveness -----------------------------------------------------------------------------------------
 
     def _pulse(self, due: float) -> None:
         loop = asyncio.get_running_loop()
         now, step = loop.time(), self._silence / 5
-        if now - due > 2 * step:
-            self._heard = now  # it was us who slept: what the peer said meanwhile is still unread
+        if now - due > 2 * step or self._holding is not None:
+            self._heard = now  # it was us who did not listen: what the peer said meanwhile is still unread
         if now - self._heard >= self._silence:
             self.silent = True
             self._abort()
@@ -257,10 +295,11 @@ class Link(asyncio.BufferedProtocol):
         wait = min(step, self._heard + self._silence - now)
         self._timer = loop.call_later(wait, self._pulse, now + wait)
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _stop_timers(self) -> None:
+        for timer in (self._timer, self._holding):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._holding = None
 
     def _abort(self) -> None:
         if self._transport is not None:

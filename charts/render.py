@@ -23,6 +23,7 @@ SETTINGS = {
     "nameOverride": NAME,
     "clusterNameOverride": NAME,
     "crds.install": "false",
+    "crds.keep": "false",  # only helm knows what that means
     "image.tag": "dev",  # what `make images` makes
     "worker.image.tag": "dev",
 }

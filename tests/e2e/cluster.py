@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import re
@@ -75,6 +76,21 @@ class Kubectl:
 
     def apply(self, manifest: Mapping[str, Any], *flags: str) -> subprocess.CompletedProcess[str]:
         return self.run("apply", *flags, "-f", "-", input=yaml.safe_dump(dict(manifest)))
+
+    @contextlib.contextmanager
+    def forwarded(self, what: str, port: int) -> Iterator[int]:
+        """A port of this machine that leads to a port of a pod."""
+        command = ["kubectl", f"--context={self.context}", f"--namespace={self.namespace}"]
+        command += ["port-forward", what, f":{port}"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            found = re.search(r"127\.0\.0\.1:(\d+)", said)
+            try:
+                assert found, f"kubectl port-forward: {said}"
+                yield int(found[1])
+            finally:
+                process.terminate()
 
     def pods(self, job: str, role: str | None = None) -> list[dict[str, Any]]:
         selector = f"northpole.dev/job={job}" + (f",northpole.dev/role={role}" if role else "")

@@ -136,7 +136,7 @@ class OfJob:
         self, session: Session, path: str, query: Query, headers: Mapping[str, str], pod: str
     ) -> Any:
         """A page, which may be any JSON: `null` too."""
-        from elf_operator.kube import ApiError
+        from elf_operator.apiserver import ApiError
 
         try:
             async with asyncio.timeout(ASK_SECONDS):

@@ -16,7 +16,8 @@ from typing import Any
 
 import kopf
 
-from elf_operator import health, kube, master, names
+from elf_operator import apiserver, health, kube, master, names
+from elf_operator.apiserver import OUTAGES, brief
 from elf_operator.builders import Defaults
 from elf_operator.dashboard.gallery import Gallery, Overseen
 from elf_operator.dashboard.server import served
@@ -24,7 +25,7 @@ from elf_operator.leadership import Election
 from elf_operator.metrics import Metrics
 from elf_operator.running import HEARTBEAT_SLACK_SECONDS, acted_on
 from elf_operator.watchmen import NODE_GRACE_SECONDS, Nodes, Pulse
-from elf_operator.workqueue import OUTAGES, Queue, brief
+from elf_operator.workqueue import Queue
 from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION
 
 _log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class Operator:
         """
         settings, metrics = self._settings, self._metrics
         logging.getLogger().addHandler(metrics.counts_errors())
-        bare = await self._stack.enter_async_context(kube.connect())
+        bare = await self._stack.enter_async_context(apiserver.connect())
         defaults = await self._vouching(bare)
         may_write, leading = self._stand(bare)
         api = bare.watched(may_write, self._requested)
@@ -104,7 +105,7 @@ class Operator:
         """Leave everything as it is, and the Lease to others."""
         await self._stack.aclose()
 
-    async def _vouching(self, api: kube.KubeApi) -> Defaults:
+    async def _vouching(self, api: apiserver.KubeApi) -> Defaults:
         """The defaults, with the authority for jobs that begin from now on."""
         if self._settings.master_key is None:
             _log.warning("no --master-key: pods of new jobs talk to each other without encryption")
@@ -121,7 +122,7 @@ class Operator:
             return
         _log.info("dashboard: %s", shown.url)
 
-    def _stand(self, api: kube.KubeApi) -> tuple[Callable[[], bool], asyncio.Event]:
+    def _stand(self, api: apiserver.KubeApi) -> tuple[Callable[[], bool], asyncio.Event]:
         """(whether a write may begin, set once this operator leads)."""
         if self._settings.lease is None:
             alone = asyncio.Event()
@@ -142,7 +143,7 @@ class Operator:
         if verb == "list" and 200 <= code <= 299:
             self._health.listed()
 
-    async def _list_jobs(self, api: kube.KubeApi, namespace: str | None) -> None:
+    async def _list_jobs(self, api: apiserver.KubeApi, namespace: str | None) -> None:
         while True:
             pause = LIST_SECONDS
             try:

@@ -1,4 +1,4 @@
-"""The cluster as seen through the Kubernetes API: one thin module over `kubernetes.aio`, dicts in and out."""
+"""Jobs, pods and leases as seen through the Kubernetes API."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlencode
-
-from kubernetes.aio import client, config
 
 from elf_operator import lifetimes, names
 from elf_operator.announcements import Announcements, Written
+from elf_operator.apiserver import ApiError, KubeApi, unless_missing
 from elf_operator.builders import Manifest
 from elf_operator.expectations import Expectations
-from elf_operator.leadership import DURATION_SECONDS, ENTITLED_SECONDS
 from elf_operator.observation import Observation, parse_pod
 from elf_operator.plans import Delete, Event
 from elf_operator.reconcile import RefusedError
@@ -26,9 +23,6 @@ from elf_operator.status import rfc3339
 from elf_operator.watchmen import Nodes, Pulse
 from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION, WIRING_KEY, Wiring
 
-READ_SECONDS = 20.0
-WRITE_SECONDS = DURATION_SECONDS - ENTITLED_SECONDS
-"""A write that began as long as it may after a renewal of the Lease is over before another may act."""
 _ROOTS = {
     "ConfigMap": ("api/v1", "configmaps"),
     "Secret": ("api/v1", "secrets"),
@@ -42,84 +36,6 @@ _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 _OVER = ("Succeeded", "Failed")
-_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-ApiError = client.ApiException
-Requested = Callable[[str, str, int, float], None]
-"""Is told of every request: verb, resource, HTTP status (0: no answer), seconds."""
-
-
-class NotLeadingError(Exception):
-    """A write was not begun: another operator may act."""
-
-
-class KubeApi:
-    """Requests with dict bodies."""
-
-    def __init__(
-        self,
-        api: client.ApiClient,
-        may_write: Callable[[], bool] = lambda: True,
-        requested: Requested = lambda verb, resource, code, seconds: None,
-    ) -> None:
-        self._api = api
-        self._may_write = may_write
-        self._requested = requested
-
-    def watched(self, may_write: Callable[[], bool], requested: Requested) -> KubeApi:
-        """The same connections; writes begin only while they may, and `requested` hears of everything."""
-        return KubeApi(self._api, may_write, requested)
-
-    async def request(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
-        query: Mapping[str, str] | None = None,
-        content: str = "application/json",
-        accept: str = "application/json",
-    ) -> dict[str, Any]:
-        """The answer's JSON. Raises ApiError for anything but 2xx, NotLeadingError for a write too late."""
-        reads = method == "GET"
-        if not reads and not self._may_write():
-            raise NotLeadingError(f"{method} {path}: the Lease was not renewed in time")
-        resource = f"/{path}" + (f"?{urlencode(query)}" if query else "")
-        headers = {"Accept": accept, "Content-Type": content}
-        prepared = await self._api.param_serialize(
-            method, resource, header_params=headers, auth_settings=["BearerToken"]
-        )
-        began, code = time.monotonic(), 0
-        try:
-            response = await self._api.call_api(
-                method,
-                prepared[1],
-                prepared[2],
-                body=body,
-                _request_timeout=READ_SECONDS if reads else WRITE_SECONDS,
-            )
-            data = await response.read()
-            code = response.status
-        finally:
-            self._requested(_verb(method, path), _resource(path), code, time.monotonic() - began)
-        if not 200 <= code <= 299:
-            raise ApiError(status=code, reason=response.reason, body=data.decode(errors="replace"))
-        try:
-            return dict(json.loads(data))
-        except ValueError as error:
-            raise ApiError(status=code, reason=f"the answer is cut short: {error}") from error
-
-    async def get(self, path: str) -> dict[str, Any] | None:
-        """One object, or None if it does not exist."""
-        with _unless_missing():
-            return await self.request("GET", path)
-        return None
-
-    async def jobs(self, namespace: str | None) -> list[tuple[str, str]]:
-        """(namespace, name) of all jobs, of one namespace or of all."""
-        where = f"namespaces/{namespace}/" if namespace else ""
-        path = f"apis/{API_GROUP}/{API_VERSION}/{where}{API_PLURAL}"
-        found = await self.request("GET", path, accept=_METADATA_ONLY)
-        metas = [item["metadata"] for item in found["items"] or ()]  # Kubernetes 1.20 says null for none
-        return [(meta["namespace"], meta["name"]) for meta in metas]
 
 
 class KubeCluster:
@@ -206,18 +122,18 @@ class KubeCluster:
     async def remove(self, seen: Observation, kind: str, name: str) -> None:
         """See `Cluster.remove`."""
         if kind == lifetimes.JOB:
-            with _unless_missing():
+            with unless_missing():
                 path = _job_path(seen.job.namespace, name)
                 await self._api.request("DELETE", path, {"preconditions": {"uid": seen.job.uid}})
             return
         path = _path(kind, seen.job.namespace, name)
         if kind == "Secret":  # its name is of no other job, and we may not look
-            with _unless_missing():
+            with unless_missing():
                 await self._api.request("DELETE", path)
             return
         found = await self._api.get(path)
         if found is not None and _owned(found, seen.job.uid):
-            with _unless_missing():
+            with unless_missing():
                 await self._api.request("DELETE", path, {"preconditions": {"uid": found["metadata"]["uid"]}})
 
     async def _create_secret(self, path: str, manifest: Manifest) -> None:
@@ -269,7 +185,7 @@ class KubeCluster:
         Onto a status that is there, only while the spec is the one that was seen: never of an older one.
         """
         path = f"{_job_path(seen.job.namespace, seen.job.name)}/status"
-        with _unless_missing():
+        with unless_missing():
             if not seen.status:
                 await self._api.request("PATCH", path, {"status": status}, content=_MERGE)
                 return
@@ -293,7 +209,7 @@ class KubeCluster:
             if known is not None:
                 known = replace(known, count=known.count + 1)
                 again = {"count": known.count, "lastTimestamp": rfc3339(time.time())}
-                with _unless_missing():
+                with unless_missing():
                     await self._api.request("PATCH", f"{path}/{known.name}", again, content=_MERGE)
                     self._announcements.wrote(job.uid, event, known)
                     return
@@ -331,19 +247,6 @@ class KubeLeases:
                 raise
             return False
         return True
-
-
-@contextlib.asynccontextmanager
-async def connect(context: str | None = None) -> AsyncIterator[KubeApi]:
-    """With the pod's service account, or the kubeconfig outside a cluster (always, if a context is given)."""
-    try:
-        if context:
-            raise config.ConfigException("a context of the kubeconfig is asked for")
-        config.load_incluster_config()
-    except config.ConfigException:
-        await config.load_kube_config(context=context)
-    async with client.ApiClient() as api:
-        yield KubeApi(api)
 
 
 def _event(job: Job, event: Event, now: str) -> dict[str, Any]:
@@ -384,15 +287,6 @@ def _refusing(manifest: Manifest) -> Iterator[None]:
         raise RefusedError("Refused", f"{what}: {why}") from error
 
 
-@contextlib.contextmanager
-def _unless_missing() -> Iterator[None]:
-    try:
-        yield
-    except ApiError as error:
-        if error.status != 404:
-            raise
-
-
 def _owned(body: Mapping[str, Any], uid: str) -> bool:
     """Whether an object is of this very job, not of an earlier one of the same name."""
     return any(ref.get("uid") == uid for ref in body["metadata"].get("ownerReferences") or ())
@@ -413,22 +307,6 @@ def _refuse_stranger(kind: str, found: Mapping[str, Any] | None, meta: Mapping[s
     if names.LABEL_JOB not in (found["metadata"].get("labels") or {}):
         what = f"{kind} {meta['name']} exists and is not of this job"
         raise RefusedError("NameTaken", f"{what}; delete it, or give the job another name")
-
-
-def _resource(path: str) -> str:
-    """The resource that a path of the API leads to, such as pods or elftrainingjobs/status."""
-    parts = path.split("/")
-    rest = parts[2:] if parts[0] == "api" else parts[3:]
-    rest = rest[2:] if rest[0] == "namespaces" and len(rest) > 2 else rest
-    return "/".join(rest[::2])
-
-
-def _verb(method: str, path: str) -> str:
-    """As RBAC names it."""
-    parts = path.split("/")
-    named = len(parts[2:] if parts[0] == "api" else parts[3:]) % 2 == 0
-    reads = "get" if named else "list"
-    return {"GET": reads, "POST": "create", "PUT": "update"}.get(method, method.lower())
 
 
 def _path(kind: str, namespace: str, name: str) -> str:

@@ -8,9 +8,8 @@ import binascii
 import logging
 import os
 
+from elf_operator.apiserver import OUTAGES, ApiError, KubeApi, brief
 from elf_operator.authority import MASTER_BYTES, Authority, BadMasterError
-from elf_operator.kube import ApiError, KubeApi
-from elf_operator.workqueue import OUTAGES, brief
 
 _log = logging.getLogger(__name__)
 MASTER_KEY, SCRAPE_KEY = "master", "scrapeToken"

@@ -19,9 +19,10 @@ from elf_operator.endings import (
     under_way,
     wind_up,
 )
+from elf_operator.issuing import authority_of
 from elf_operator.observation import Observation
 from elf_operator.plans import Plan
-from elf_operator.running import Running, authority_of
+from elf_operator.running import Running
 from elf_operator.status import Condition
 
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from elf_operator import builders, identities, names, status, verdicts
+from elf_operator import builders, names, status, verdicts
 from elf_operator.builders import Defaults, Manifest
 from elf_operator.endings import wind_up
 from elf_operator.homes import HomePods, Homes
+from elf_operator.issuing import Issuer, authority_of
 from elf_operator.observation import Observation, Pod
 from elf_operator.plans import Create, Delete, Event, Plan, Replaced
 from elf_operator.rebalance import Zones, rebalance_units
+from elf_operator.situation import Situation, undelivered
 from elf_operator.slots import rewired, vacate
 from elf_operator.spec import HOMES, Spec
 from elf_operator.status import Condition, Counts, Replacement
 from elf_operator.verdicts import Surroundings, Verdict
-from elf_worker.contract import Loss, Phase, Role, Slot, Wiring, format_ids
+from elf_worker.contract import Loss, Phase, Role, Slot, Wiring
 
 FIRST_START_SECONDS = 60.0
 """How long homes wait for an MDC that starts for the first time before others take them."""
@@ -30,8 +32,6 @@ FREE_FAILURES = 2
 LONGEST_BACKOFF_SECONDS = 60.0
 REMEMBERED_NODES = 3
 BAD_NODE_REASONS = (verdicts.UNREACHABLE, verdicts.NODE_LOST, verdicts.STRAGGLER)
-NAMED = 20
-"""Homes named in a message."""
 LOSS_CHARS = 300
 """Of the message that the wiring keeps for each slot."""
 HEARTBEAT_SLACK_SECONDS = 2.0
@@ -86,9 +86,7 @@ class Running:
         )
         self.delete: list[Delete] = []
         self.create: list[Create] = []
-        self.secrets: dict[str, Manifest] = {}
-        """By their names: identities of pods to be created."""
-        self.remove: list[tuple[str, str]] = []
+        self.issuer = Issuer(seen.job, defaults)
         self.events: list[Event] = []
         self.history = status.previous_replacements(seen)
         self.problems: list[Verdict] = []
@@ -136,17 +134,25 @@ class Running:
             npdc_ready=npdc.serves(training),
             npdc_replaced=npdc.slot.replaced,
         )
+        situation = Situation(
+            seen=self.seen,
+            spec=self.spec,
+            now=self.now,
+            counts=counts,
+            wiring=wiring,
+            problems=self.problems,
+            waiting=self.waiting,
+            blocked=self.blocked,
+            history=self.history,
+        )
+        told = situation.status()
         return Plan(
-            status=self._status(counts, wiring),
-            apply=(
-                *self._npdc_objects(npdc),
-                *rewired(self.seen, wiring),
-                *self.secrets.values(),
-            ),
+            status=told,
+            apply=(*self._npdc_objects(npdc), *rewired(self.seen, wiring), *self.issuer.issued),
             delete=tuple(self.delete),
-            remove=tuple(self.remove),
+            remove=tuple(self.issuer.revoked),
             create=tuple(self.create),
-            events=tuple(self.events),
+            events=(*self.events, *situation.events(told)),
             replaced=tuple(self.replaced),
             again_after=self._again(npdc, mdcs, homes),
         )
@@ -180,7 +186,7 @@ class Running:
         name = names.pod(job, role, index, slot.incarnation)
         if pod is not None and not pod.deleting:
             self.delete.append(Delete(pod.name, pod.uid, verdict.message))
-        self._revoke(role, index, slot.incarnation)
+        self.issuer.revoke(role, index, slot.incarnation)
         self.replaced.append(Replaced(str(role), verdict.reason))
         self.history.append(Replacement(name, verdict.reason, verdict.message, self.now))
         successor = replace(
@@ -230,26 +236,7 @@ class Running:
         self.create.append(create)
         labels = meta["labels"]
         index, incarnation = int(labels[names.LABEL_INDEX]), int(labels[names.LABEL_INCARNATION])
-        self._identify(Role(labels[names.LABEL_ROLE]), index, incarnation)
-
-    def _identify(self, role: Role, index: int, incarnation: int) -> None:
-        """The Secrets that a pod needs, unless another one of this plan needs the same."""
-        job, authority = self.seen.job, self.defaults.authority
-        if authority is None:
-            return
-        name = identities.secret_name(job.name, job.uid, role, index, incarnation)
-        if name not in self.secrets:
-            self.secrets[name] = builders.identity_secret(job, authority, role, index, incarnation)
-        if role is Role.NPDC:
-            figures = builders.figures_secret(job, authority)
-            self.secrets[figures["metadata"]["name"]] = figures
-
-    def _revoke(self, role: Role, index: int, incarnation: int) -> None:
-        """Nobody starts with this data center's identity any more."""
-        if self.defaults.authority is not None:
-            job = self.seen.job
-            name = identities.secret_name(job.name, job.uid, role, index, incarnation)
-            self.remove.append(("Secret", name))
+        self.issuer.identify(Role(labels[names.LABEL_ROLE]), index, incarnation)
 
     def _delete_strays(self, npdc: Place, mdcs: list[Place]) -> None:
         """Pods that fill no slot: earlier incarnations, and slots that are not wanted any more."""
@@ -259,7 +246,7 @@ class Running:
             if pod.role is Role.HOME or pod.deleting or pod.uid in current or pod.uid in doomed:
                 continue
             self.delete.append(Delete(pod.name, pod.uid, "fills no slot of the job"))
-            self._revoke(pod.role, pod.index, pod.incarnation)
+            self.issuer.revoke(pod.role, pod.index, pod.incarnation)
 
     # -- homes --------------------------------------------------------------------------------------------
 
@@ -352,68 +339,6 @@ class Running:
             for entry in self.history
         ]
 
-    def _status(self, counts: Counts, wiring: Wiring) -> dict[str, Any]:
-        missing = list(self._missing(counts, wiring))
-        started = bool(self.seen.training.get("round")) or self.seen.training.get("phase") == Phase.TRAINING
-        ready = not (missing or self.waiting) and started
-        problem = self.problems[0] if self.problems else None
-        reason = problem.reason if problem else ("AllServing" if ready else "Starting")
-        said = [*([problem.message] if problem else []), *([self.waiting] if self.waiting else []), *missing]
-        message = "; ".join(said) or "every pod serves"
-        unwritten = undelivered(self.seen.training) if started else ""
-        if unwritten and not said:
-            reason, message = "OutputNotWritten", f"spec.output cannot be written: {unwritten}"
-            if (status.holds(self.seen.status, "Degraded") or {}).get("reason") != reason:
-                self.events.append(Event("Warning", reason, message))
-        degraded = bool(missing or problem or self.waiting or unwritten) and started
-        if degraded and problem is None and said:
-            growing = counts.npdc_ready and counts.mdcs_ready == counts.mdcs_desired
-            replacing = "Scaling" if growing and wiring.homes < self.spec.homes else "Replacing"
-            reason = "OverCapacity" if self.waiting else replacing
-        state = "Degraded" if degraded else ("Running" if ready else "Pending")
-        conditions = [
-            Condition("Ready", ready, reason, message),
-            Condition("Degraded", degraded, reason if degraded else "AsExpected", message),
-            Condition("Suspended", False, "NotSuspended", "spec.suspend is false"),
-            Condition("Complete", False, "InProgress", "training goes on"),
-            Condition("Failed", False, "InProgress", "training goes on"),
-        ]
-        assignments = [
-            {"mdc": i, "incarnation": s.incarnation, "homes": len(s.homes)}
-            for i, s in sorted(wiring.mdcs.items())
-            if i < self.spec.mdcs
-        ]
-        return status.build(self.seen, self.now, state, conditions, counts, self.history, assignments)
-
-    def _missing(self, counts: Counts, wiring: Wiring) -> Iterator[str]:
-        if self.blocked:
-            yield f"{self.blocked[0]} of an earlier job of this name is still there"
-        if not counts.npdc_ready:
-            yield "the NPDC does not serve yet"
-        if counts.mdcs_ready < counts.mdcs_desired:
-            yield f"{counts.mdcs_ready} of {counts.mdcs_desired} MDCs serve"
-        yield from self._waiting_slots(wiring)
-        desired, ready = counts.homes_desired, counts.homes_ready
-        if wiring.homes < desired:
-            late = f"{desired - ready} of {desired} homes are not ready"
-            yield f"{late}: rounds have {wiring.homes} until they are"
-        elif ready < desired:
-            yield f"{ready} of {desired} homes are ready"
-        if gone := sorted(wiring.absent):
-            who = format_ids(gone[:NAMED]) + (" and more" if len(gone) > NAMED else "")
-            if wiring.homes - len(gone) < wiring.quorum:
-                yield f"rounds wait for homes {who}: the quorum is {wiring.quorum} of {wiring.homes}"
-            else:
-                yield f"rounds do not wait for homes {who}"
-
-    def _waiting_slots(self, wiring: Wiring) -> Iterator[str]:
-        """Slots whose last pods did not live long, and when they are filled again."""
-        slots = {"the NPDC": wiring.npdc, **{f"MDC {i}": s for i, s in sorted(wiring.mdcs.items())}}
-        late = [(who, s) for who, s in slots.items() if not s.uid and s.not_before > self.now]
-        for who, slot in late[:NAMED]:
-            when = status.rfc3339(slot.not_before)
-            yield f"{who} has failed {slot.failures} times in a row and is started again at {when}"
-
     def _again(self, npdc: Place, mdcs: list[Place], homes: Homes) -> float | None:
         """When time alone will change the plan.
 
@@ -438,22 +363,12 @@ class Running:
         return wind_up(self.seen, self.now, Condition("Failed", True, "ReplacementsExhausted", message))
 
 
-def authority_of(uid: str, defaults: Defaults) -> str:
-    """What a job that begins now is to trust; see `Wiring.authority`."""
-    return defaults.authority.fingerprint(uid) if defaults.authority is not None else ""
-
-
 def acted_on(training: Mapping[str, Any]) -> tuple[Any, ...]:
     """What of the NPDC's progress changes plans; the rest of it is for people."""
     silent = tuple(str(entry.get("uid")) for entry in training.get("unreachable") or ())
     slow = tuple(str(entry.get("uid")) for entry in training.get("stragglers") or ())
     said = (training.get("phase"), training.get("incarnation"), training.get("homes"))
     return (*said, silent, slow, connected(training), undelivered(training))
-
-
-def undelivered(training: Mapping[str, Any]) -> str:
-    """Why the NPDC cannot write where the model shall go, if it cannot."""
-    return str((training.get("output") or {}).get("problem") or "")
 
 
 def connected(training: Mapping[str, Any]) -> frozenset[tuple[int, int]]:

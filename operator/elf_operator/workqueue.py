@@ -11,9 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import aiohttp
-
-from elf_operator import kube
+from elf_operator.apiserver import OUTAGES, ApiError, brief
 from elf_operator.builders import Defaults
 from elf_operator.expectations import StaleViewError
 from elf_operator.metrics import Metrics
@@ -27,8 +25,6 @@ AT_ONCE = 16
 """Jobs that are looked at at the same time."""
 Key = tuple[str, str]
 """(namespace, name) of a job."""
-OUTAGES = (kube.ApiError, aiohttp.ClientError, TimeoutError, OSError, kube.NotLeadingError)
-"""What the API server and the way to it may do to a look."""
 
 
 class Queue:
@@ -170,15 +166,8 @@ class Queue:
 
 def _is_answer(error: Exception) -> bool:
     """The server works, it only does not agree: a conflict, or a right that is missing."""
-    return isinstance(error, kube.ApiError) and 400 <= int(error.status) < 500 and error.status != 429
+    return isinstance(error, ApiError) and 400 <= int(error.status) < 500 and error.status != 429
 
 
 def _about(key: Key) -> dict[str, str]:
     return {"namespace": key[0], "job": key[1]}
-
-
-def brief(error: Exception) -> str:
-    """An error on one line."""
-    if isinstance(error, kube.ApiError):
-        return f"HTTP {error.status} {error.reason}: {str(error.body)[:300]}"
-    return f"{type(error).__name__} {error}"

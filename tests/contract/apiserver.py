@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 from aiohttp import WSMsgType, web
 from kubernetes.aio import client
 
-from elf_operator import kube
+from elf_operator import apiserver
 from elf_worker.contract import FIGURES_TOKEN_HEADER
 
 LISTS = ("pods", "elftrainingjobs", "events", "configmaps", "nodes")
@@ -113,7 +113,7 @@ class Server:
         if method in self.refuse:
             status = self.refuse[method]
             return web.json_response({"code": status, "message": "quota says no"}, status=status)
-        resource = kube._resource(path)
+        resource = apiserver.resource_of(path)
         if resource in self.denied:
             return self.deny(method, path, resource)
         if not self.crd and path.startswith("apis/northpole.dev"):
@@ -133,7 +133,9 @@ class Server:
         group = path.split("/")[1] if path.startswith("apis/") else ""
         where = path.split("/namespaces/")[1].split("/")[0] if "/namespaces/" in path else ""
         scope = f' in the namespace "{where}"' if where else " at the cluster scope"
-        verb = kube._verb(method, path) if "/" not in resource else "get" if method == "GET" else "create"
+        verb = (
+            apiserver.verb_of(method, path) if "/" not in resource else "get" if method == "GET" else "create"
+        )
         message = (
             f'{resource} is forbidden: User "rudolph" cannot {verb} resource '
             f'"{resource}" in API group "{group}"{scope}'
@@ -336,11 +338,11 @@ async def listening(server: Server) -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def serving(server: Server) -> AsyncIterator[kube.KubeApi]:
+async def serving(server: Server) -> AsyncIterator[apiserver.KubeApi]:
     """A client of it."""
     async with listening(server) as url:
         async with client.ApiClient(client.Configuration(host=url)) as api:
-            yield kube.KubeApi(api)
+            yield apiserver.KubeApi(api)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import pytest
 
 from builders import body
 from contract.apiserver import Server, serving
-from elf_operator import builders, kube, names
+from elf_operator import apiserver, builders, kube, names
 from elf_operator.announcements import BURST
 from elf_operator.expectations import StaleViewError
 from elf_operator.plans import Delete, Event
@@ -30,17 +30,17 @@ def server() -> Server:
 
 
 @pytest.fixture
-async def api(server: Server) -> AsyncIterator[kube.KubeApi]:
+async def api(server: Server) -> AsyncIterator[apiserver.KubeApi]:
     async with serving(server) as made:
         yield made
 
 
 @pytest.fixture
-def cluster(api: kube.KubeApi) -> kube.KubeCluster:
+def cluster(api: apiserver.KubeApi) -> kube.KubeCluster:
     return a_cluster(api)
 
 
-def a_cluster(api: kube.KubeApi) -> kube.KubeCluster:
+def a_cluster(api: apiserver.KubeApi) -> kube.KubeCluster:
     return kube.KubeCluster(api, Pulse(lambda: 0.0), Nodes(lambda: 0.0))
 
 
@@ -66,11 +66,11 @@ async def test_a_wiring_replaces_only_the_one_it_was_made_from(
 ) -> None:
     await cluster.apply(builders.wiring_map(job, Wiring(version=1), replaces=""))
     first = server.objects[MAP]["metadata"]["resourceVersion"]
-    with pytest.raises(kube.ApiError) as caught:  # a second operator that has seen none either
+    with pytest.raises(apiserver.ApiError) as caught:  # a second operator that has seen none either
         await cluster.apply(builders.wiring_map(job, Wiring(version=1), replaces=""))
     assert caught.value.status == 409
     await cluster.apply(builders.wiring_map(job, Wiring(version=2), replaces=first))
-    with pytest.raises(kube.ApiError) as caught:
+    with pytest.raises(apiserver.ApiError) as caught:
         await cluster.apply(builders.wiring_map(job, Wiring(version=3), replaces=first))
     assert caught.value.status == 409
     assert Wiring.from_json(server.objects[MAP]["data"]["wiring.json"]).version == 2
@@ -134,7 +134,7 @@ async def test_a_status_is_written_only_for_the_spec_that_was_seen(
     await cluster.write_status(seen, {"state": "Running"})
     assert server.objects[f"{path}/status"]["status"] == {"state": "Running", "training": {"round": 7}}
     stale = replace(seen, job=replace(seen.job, generation=2))
-    with pytest.raises(kube.ApiError) as caught:
+    with pytest.raises(apiserver.ApiError) as caught:
         await cluster.write_status(stale, {"state": "Suspended"})
     assert caught.value.status == 422
     assert server.objects[f"{path}/status"]["status"]["state"] == "Running"
@@ -159,7 +159,7 @@ async def test_what_an_earlier_job_left_is_waited_for(
 ) -> None:
     earlier = parse_job({**body(), "metadata": {**body()["metadata"], "namespace": "town", "uid": "earlier"}})
     server.put(MAP, builders.wiring_map(earlier, Wiring()))
-    with pytest.raises(kube.ApiError) as caught:
+    with pytest.raises(apiserver.ApiError) as caught:
         await cluster.apply(builders.wiring_map(job, Wiring(), replaces=""))
     assert caught.value.status == 409
 
@@ -169,7 +169,7 @@ async def test_a_conflict_is_a_duplicate_only_if_there_is_one(
 ) -> None:
     pod = {"kind": "Pod", "metadata": {**builders.npdc_service(job, 0)["metadata"], "name": "sleigh-home-0"}}
     server.refuse["POST"] = 409  # a quota that somebody else has changed at the same time
-    with pytest.raises(kube.ApiError) as caught:
+    with pytest.raises(apiserver.ApiError) as caught:
         await cluster.create_pod(pod)
     assert caught.value.status == 409
     server.put("api/v1/namespaces/town/pods/sleigh-home-0", pod)
@@ -191,7 +191,7 @@ async def test_trouble_of_the_server_is_no_refusal(
     server: Server, cluster: kube.KubeCluster, job: Job, status: int
 ) -> None:
     server.refuse["PATCH"] = status
-    with pytest.raises(kube.ApiError):
+    with pytest.raises(apiserver.ApiError):
         await cluster.apply(builders.npdc_service(job, 0))
 
 
@@ -225,7 +225,7 @@ async def test_only_this_very_job_is_removed(server: Server, cluster: kube.KubeC
     (path,) = [path for path in server.objects if path.endswith("/elftrainingjobs/sleigh")]
     later = {**server.objects[path]["metadata"], "uid": "later"}
     server.put(path, {**server.objects[path], "metadata": later})
-    with pytest.raises(kube.ApiError):
+    with pytest.raises(apiserver.ApiError):
         await cluster.remove(seen, "ElfTrainingJob", "sleigh")
     assert path in server.objects, "another job of its name"
     keep(server, job)
@@ -235,7 +235,7 @@ async def test_only_this_very_job_is_removed(server: Server, cluster: kube.KubeC
 
 
 async def test_the_same_event_is_counted_and_too_many_are_dropped(
-    server: Server, api: kube.KubeApi, job: Job
+    server: Server, api: apiserver.KubeApi, job: Job
 ) -> None:
     dropped: list[int] = []
     cluster = kube.KubeCluster(api, Pulse(lambda: 0.0), Nodes(lambda: 0.0), lambda: dropped.append(1))
@@ -252,10 +252,12 @@ async def test_the_same_event_is_counted_and_too_many_are_dropped(
     assert len(dropped) == 3 and len([p for p in server.objects if "/events/" in p]) == BURST - 2
 
 
-async def test_writes_do_not_begin_when_they_may_not(server: Server, api: kube.KubeApi, job: Job) -> None:
+async def test_writes_do_not_begin_when_they_may_not(
+    server: Server, api: apiserver.KubeApi, job: Job
+) -> None:
     heard: list[tuple[str, str, int]] = []
     asked = api.watched(lambda: False, lambda verb, resource, code, _: heard.append((verb, resource, code)))
-    with pytest.raises(kube.NotLeadingError):
+    with pytest.raises(apiserver.NotLeadingError):
         await a_cluster(asked).create_pod(builders.npdc_service(job, 0))
     assert server.asked == []
     assert await asked.jobs(None) == [] and heard == [("list", "elftrainingjobs", 200)]
@@ -274,10 +276,10 @@ async def test_writes_do_not_begin_when_they_may_not(server: Server, api: kube.K
     ],
 )
 def test_requests_are_named_as_rbac_names_them(method: str, path: str, verb: str, resource: str) -> None:
-    assert (kube._verb(method, path), kube._resource(path)) == (verb, resource)
+    assert (apiserver.verb_of(method, path), apiserver.resource_of(path)) == (verb, resource)
 
 
-async def test_a_lease_is_replaced_only_as_it_was(server: Server, api: kube.KubeApi) -> None:
+async def test_a_lease_is_replaced_only_as_it_was(server: Server, api: apiserver.KubeApi) -> None:
     leases = kube.KubeLeases(api, "town", "operator")
     assert await leases.get() is None
     assert await leases.create({"holderIdentity": "a"}) and not await leases.create({"holderIdentity": "b"})
@@ -287,6 +289,8 @@ async def test_a_lease_is_replaced_only_as_it_was(server: Server, api: kube.Kube
     assert not await leases.update({**held, "spec": {"holderIdentity": "c"}})
 
 
-async def test_an_old_server_says_null_where_there_are_no_jobs(server: Server, api: kube.KubeApi) -> None:
+async def test_an_old_server_says_null_where_there_are_no_jobs(
+    server: Server, api: apiserver.KubeApi
+) -> None:
     server.nulls = True
     assert await api.jobs(None) == []

@@ -11,7 +11,7 @@ import pytest
 
 from builders import job, observation
 from contract.apiserver import Server, serving
-from elf_operator import builders, kube, master
+from elf_operator import apiserver, builders, kube, master
 from elf_operator.authority import MASTER_BYTES, Authority
 from elf_operator.reconcile import RefusedError
 from elf_operator.watchmen import Nodes, Pulse
@@ -29,13 +29,13 @@ def server() -> Server:
 
 
 @pytest.fixture
-async def api(server: Server) -> AsyncIterator[kube.KubeApi]:
+async def api(server: Server) -> AsyncIterator[apiserver.KubeApi]:
     async with serving(server) as made:
         yield made
 
 
 @pytest.fixture
-def cluster(api: kube.KubeApi) -> kube.KubeCluster:
+def cluster(api: apiserver.KubeApi) -> kube.KubeCluster:
     return kube.KubeCluster(api, Pulse(lambda: 0.0), Nodes(lambda: 0.0))
 
 
@@ -47,7 +47,7 @@ def keep(server: Server, **data: bytes) -> None:
 # -- the master key -----------------------------------------------------------------------------------------
 
 
-async def test_an_empty_secret_is_filled_once(server: Server, api: kube.KubeApi) -> None:
+async def test_an_empty_secret_is_filled_once(server: Server, api: apiserver.KubeApi) -> None:
     keep(server)
     first = await master.load(api, *WHERE)
     again = await master.load(api, *WHERE)
@@ -58,24 +58,24 @@ async def test_an_empty_secret_is_filled_once(server: Server, api: kube.KubeApi)
     assert [method for method, _, _ in server.asked].count("PATCH") == 1
 
 
-async def test_two_operators_that_start_at_once_agree(server: Server, api: kube.KubeApi) -> None:
+async def test_two_operators_that_start_at_once_agree(server: Server, api: apiserver.KubeApi) -> None:
     keep(server)
     both = await asyncio.gather(master.load(api, *WHERE), master.load(api, *WHERE))
     assert both[0].fingerprint("job") == both[1].fingerprint("job")
 
 
-async def test_a_key_of_ones_own_is_used(server: Server, api: kube.KubeApi) -> None:
+async def test_a_key_of_ones_own_is_used(server: Server, api: apiserver.KubeApi) -> None:
     keep(server, master=bytes(MASTER_BYTES))
     assert (await master.load(api, *WHERE)).fingerprint("job") == AUTHORITY.fingerprint("job")
     assert all(method == "GET" for method, _, _ in server.asked)
 
 
-async def test_no_secret_is_an_error_that_says_what_to_do(api: kube.KubeApi) -> None:
+async def test_no_secret_is_an_error_that_says_what_to_do(api: apiserver.KubeApi) -> None:
     with pytest.raises(master.MasterError, match="no Secret elf-system/master-key; make an empty one"):
         await master.load(api, *WHERE)
 
 
-async def test_a_key_that_is_none_is_not_written_over(server: Server, api: kube.KubeApi) -> None:
+async def test_a_key_that_is_none_is_not_written_over(server: Server, api: apiserver.KubeApi) -> None:
     keep(server, master=b"too short")
     with pytest.raises(master.MasterError, match="master: the master key has 9 bytes, 32 are expected"):
         await master.load(api, *WHERE)
@@ -85,14 +85,14 @@ async def test_a_key_that_is_none_is_not_written_over(server: Server, api: kube.
     assert all(method == "GET" for method, _, _ in server.asked)
 
 
-async def test_without_the_right_to_read_it_is_an_error(server: Server, api: kube.KubeApi) -> None:
+async def test_without_the_right_to_read_it_is_an_error(server: Server, api: apiserver.KubeApi) -> None:
     server.denied.add("secrets")
     with pytest.raises(master.MasterError, match="Secret elf-system/master-key: "):
         await master.load(api, *WHERE)
 
 
 async def test_an_api_server_that_is_away_is_waited_for(
-    server: Server, api: kube.KubeApi, monkeypatch: pytest.MonkeyPatch
+    server: Server, api: apiserver.KubeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(master, "PAUSE_SECONDS", 0.01)
     keep(server)

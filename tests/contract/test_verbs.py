@@ -22,7 +22,7 @@ from elf_cli.cluster import completion, log_following, reader, session, watching
 from elf_cli.cluster.target import Target
 from elf_cli.main import app
 from elf_cli.verbs import events, model
-from elf_operator import identities, kube, names
+from elf_operator import apiserver, identities, names
 from elf_worker.contract import ENV_FIGURES_TOKENS, Role, Slot, Wiring
 
 JOBS = "apis/northpole.dev/v1alpha1/namespaces/town/elftrainingjobs"
@@ -587,9 +587,9 @@ async def test_a_reader_of_a_command_that_is_interrupted_is_deleted(
     server, made = Server(), asyncio.Event()
     trained(server, a_model(), tmp_path, OUTPUT)
     server.kubelet = lambda path, created: None
-    post = kube.KubeApi.request
+    post = apiserver.KubeApi.request
 
-    async def slow(self: kube.KubeApi, method: str, path: str, *args: Any, **kwargs: Any) -> Any:
+    async def slow(self: apiserver.KubeApi, method: str, path: str, *args: Any, **kwargs: Any) -> Any:
         answer = await post(self, method, path, *args, **kwargs)
         if method == "POST":
             made.set()
@@ -597,7 +597,7 @@ async def test_a_reader_of_a_command_that_is_interrupted_is_deleted(
                 await asyncio.Event().wait()
         return answer
 
-    monkeypatch.setattr(kube.KubeApi, "request", slow)
+    monkeypatch.setattr(apiserver.KubeApi, "request", slow)
     async with listening(server) as url:
         target = Target(None, None, config(tmp_path / "kubeconfig", url))
         async with session.connect(target) as connected:

@@ -14,7 +14,7 @@ from elf_cli.verbs.logs import Asked, Out, expect, per_pod
 from elf_cli.views import loglines
 from elf_cli.views.loglines import Line
 from elf_operator import names
-from elf_operator.kube import ApiError
+from elf_operator.apiserver import ApiError
 from elf_operator.observation import Pod, parse_pod
 
 MOST_FOLLOWED = 100

@@ -15,8 +15,8 @@ from elf_cli.cluster.session import Session
 from elf_cli.refusal import TroubleError
 from elf_cli.views.pod_states import Health, pod_health
 from elf_operator import names
+from elf_operator.apiserver import ApiError
 from elf_operator.builders import Manifest
-from elf_operator.kube import ApiError
 from elf_operator.observation import Pod, parse_pod
 
 ATTEMPTS = 3

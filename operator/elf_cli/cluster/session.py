@@ -21,7 +21,7 @@ from kubernetes.aio.stream import WsApiClient
 from elf_cli.cluster import trouble
 from elf_cli.cluster.target import Target, namespace_in_pod, namespace_of
 from elf_cli.refusal import TroubleError, refuse
-from elf_operator.kube import ApiError, KubeApi
+from elf_operator.apiserver import ApiError, KubeApi
 from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from elf_cli.refusal import EXIT_NOTHING, TroubleError
 from elf_cli.views import tree, tree_text
 from elf_cli.views.tree_text import Line
 from elf_operator import names
-from elf_operator.kube import ApiError
+from elf_operator.apiserver import ApiError
 from elf_operator.observation import Pod, parse_pod
 from elf_worker.contract import WIRING_KEY, Wiring
 

@@ -15,7 +15,7 @@ from elf_cli.cluster.target import Target
 from elf_cli.options import Context, Job, Kubeconfig, Namespace
 from elf_cli.refusal import EXIT_NOTHING, EXIT_WRONG, TroubleError, refuse
 from elf_operator import names
-from elf_operator.kube import ApiError
+from elf_operator.apiserver import ApiError
 from elf_operator.observation import Pod, parse_pod
 from elf_operator.spec import parse_job
 from elf_worker.contract import Role

@@ -17,7 +17,7 @@ from elf_cli.refusal import EXIT_WRONG, TroubleError, refuse
 from elf_cli.views import loglines
 from elf_cli.views.loglines import Line
 from elf_operator import names
-from elf_operator.kube import ApiError
+from elf_operator.apiserver import ApiError
 from elf_operator.observation import Pod, parse_pod
 from elf_worker.contract import Role
 

@@ -20,7 +20,7 @@ from elf_cli.options import Context, Job, Kubeconfig, Namespace
 from elf_cli.refusal import EXIT_WRONG, TroubleError, refuse
 from elf_cli.views import models, weights
 from elf_operator import names
-from elf_operator.kube import ApiError
+from elf_operator.apiserver import ApiError
 
 PIECE = 4 << 20
 """Bytes that are read with one command in the pod: a connection that breaks off costs no more."""

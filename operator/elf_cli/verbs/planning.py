@@ -69,13 +69,13 @@ def _of_file(path: str) -> Observation:
 
 def _of_job(name: str, target: Target) -> Observation:
     from elf_cli.cluster.session import Session, connect
-    from elf_operator import kube
+    from elf_operator import apiserver, kube
     from elf_operator.watchmen import Nodes, Pulse
 
     async def look(session: Session) -> Observation | None:
         await session.job(name)  # says what there is instead, if there is none
         nodes = Nodes(time.monotonic)
-        with contextlib.suppress(kube.ApiError):  # without the right to see nodes: as if without zones
+        with contextlib.suppress(apiserver.ApiError):  # without the right to see nodes: as if without zones
             for node in (await session.items("api/v1/nodes"))[0]:
                 nodes.note(None, node)
         return await kube.KubeCluster(session.api, Pulse(time.monotonic), nodes).observe(

@@ -19,7 +19,7 @@ from elf_cli.refusal import EXIT_WRONG, refuse
 from elf_cli.views import tree, tree_text
 from elf_cli.views.tree_text import Line
 from elf_operator import names
-from elf_operator.kube import ApiError
+from elf_operator.apiserver import ApiError
 from elf_operator.observation import parse_pod
 from elf_worker.contract import Wiring
 

@@ -13,7 +13,7 @@ from builders import DEFAULTS, JOB, body, job, valid
 from elf_cli.cluster import session
 from elf_cli.cluster.target import Target
 from elf_cli.verbs import planning
-from elf_operator import builders, kube
+from elf_operator import apiserver, builders, kube
 from elf_operator.watchmen import ZONE_LABEL, Nodes, Pulse
 from elf_worker.contract import Role
 
@@ -36,7 +36,7 @@ class Api:
     async def request(self, method: str, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         if path == "api/v1/nodes":
             if not self.may_see_nodes:
-                raise kube.ApiError(status=403, reason="Forbidden")
+                raise apiserver.ApiError(status=403, reason="Forbidden")
             return {"items": [node("a", "east"), node("b", ""), node("c", "west")]}
         if path.endswith(f"elftrainingjobs/{JOB}"):
             return body()

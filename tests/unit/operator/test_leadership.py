@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from elf_operator import leadership
-from elf_operator.kube import WRITE_SECONDS
+from elf_operator.apiserver import WRITE_SECONDS
 from elf_operator.leadership import DURATION_SECONDS, ENTITLED_SECONDS, RENEW_SECONDS, Election
 
 

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from e2e.cluster import Kubectl, wait
-from e2e.conftest import FEW_PODS, LONG
+from e2e.conftest import FEW_PODS
 from e2e.test_training import start
 from elf_operator import identities
 from elf_worker.contract import FIGURES_PORT
@@ -45,7 +45,7 @@ def metrics(kubectl: Kubectl, job: str, pod: str) -> str:
 
 
 def test_a_running_job_tells_of_its_homes(kubectl: Kubectl, sample: Callable[..., dict[str, Any]]) -> None:
-    start(kubectl, sample(**LONG, homes=FEW_PODS), until_round=5)
+    start(kubectl, sample(rounds=100000, target=None, homes=FEW_PODS), until_round=5)
     stats = elf(kubectl, "stats", "digits")
     assert stats["lastRound"]["homes"] == {"served": 12, "failed": {}}
     assert {index: mdc["homes"]["served"] for index, mdc in stats["mdcs"].items()} == {"0": 4, "1": 4, "2": 4}

@@ -76,12 +76,14 @@ class Operator:
         self.cluster: kube.KubeCluster
 
     async def start(self) -> None:
-        """Connect, stand for election, serve health and metrics.
+        """Serve health and metrics, connect, get the master key, stand for election.
 
         Raises OSError if the port is taken, MasterError without the key that it was told to use.
         """
         settings, metrics = self._settings, self._metrics
         logging.getLogger().addHandler(metrics.counts_errors())
+        if settings.listen:
+            await self._stack.enter_async_context(health.served(self._health, metrics, *settings.listen))
         bare = await self._stack.enter_async_context(apiserver.connect())
         defaults = await self._vouching(bare)
         may_write, leading = self._stand(bare)
@@ -96,8 +98,6 @@ class Operator:
         metrics.show("list_silence_seconds", "Seconds since the last good LIST.", self._health.silence)
         for namespace in settings.namespaces or (None,):
             self._spawn(self._list_jobs(api, namespace))
-        if settings.listen:
-            await self._stack.enter_async_context(health.served(self._health, metrics, *settings.listen))
         if self.gallery and settings.dashboard:
             await self._serve_dashboard(self.gallery, *settings.dashboard)
 

@@ -19,7 +19,7 @@ import pytest_asyncio
 import yaml
 
 from control_plane.api import MERGE, Api, connect
-from control_plane.stage import Lab
+from control_plane.stage import MASTER_KEY, Lab
 from control_plane.zygote import Zygote
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -98,6 +98,7 @@ async def _install(api: Api) -> None:
 async def _namespace(api: Api, name: str) -> None:
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     await api.request("POST", "api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+    await api.request("POST", f"api/v1/namespaces/{name}/secrets", {"metadata": {"name": MASTER_KEY}})
     async with asyncio.timeout(60):
         while await api.get(f"api/v1/namespaces/{name}/serviceaccounts/default") is None:
             await asyncio.sleep(0.1)

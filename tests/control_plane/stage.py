@@ -23,6 +23,8 @@ from control_plane.zygote import Operator, Zygote
 from elf_operator import names
 from elf_worker.contract import WIRING_KEY, Role, Wiring
 
+MASTER_KEY = "master-key"
+"""A Secret in each namespace; operators fill it."""
 HOMES = 6
 QUIET_SECONDS = 0.8
 """Without a write for so long, a step of a scenario is over."""
@@ -123,7 +125,8 @@ class Stage:
         core = f"api/v1/namespaces/{self.namespace}"
         query = {"labelSelector": f"{names.LABEL_JOB}={self.job}"}
         await self.api.request("DELETE", f"{core}/pods", {"gracePeriodSeconds": 0}, query)
-        await self.api.request("DELETE", f"{core}/configmaps", None, query)
+        for kind in ("configmaps", "secrets"):
+            await self.api.request("DELETE", f"{core}/{kind}", None, query)
 
     async def _place_bystanders(self) -> None:
         """Things that look like ours and are not: with our labels and no owner, or another one."""
@@ -161,7 +164,8 @@ class Stage:
         door.schedule = schedule
         await door.open()
         door.listeners.append(self.oracle.called)
-        manned = Manned(door, ("--namespace", self.namespace, *flags))
+        secured = ("--master-key", f"{self.namespace}/{MASTER_KEY}", "--network-policies")
+        manned = Manned(door, ("--namespace", self.namespace, *secured, *flags))
         self.operators.append(manned)
         await self.start(manned)
         return manned
@@ -344,8 +348,22 @@ class Stage:
             assert not here["metadata"].get("deletionTimestamp"), f"{name} is not the job's, and deleted"
         notes = await self.api.get(f"{core}/configmaps/{self.job}-notes")
         assert notes is not None and notes["data"] == {WIRING_KEY: "not ours"}, "the notes were touched"
+        await self._find_identities()
         broken = self.oracle.at_the_end()
         assert not broken, "; ".join(broken)
+
+    async def _find_identities(self) -> None:
+        """Every pod of the job that may start again can."""
+        core = f"api/v1/namespaces/{self.namespace}"
+        query = {"labelSelector": names.selector(self.job)}
+        for pod in (await self.api.request("GET", f"{core}/pods", None, query))["items"]:
+            if not any(ref["uid"] == self.uid for ref in pod["metadata"].get("ownerReferences") or ()):
+                continue
+            [wanted] = [v["secret"] for v in pod["spec"]["volumes"] if v["name"] == names.IDENTITY_VOLUME]
+            held = await self.api.get(f"{core}/secrets/{wanted['secretName']}")
+            name = pod["metadata"]["name"]
+            assert held is not None, f"{name} has no Secret {wanted['secretName']}"
+            assert {item["key"] for item in wanted["items"]} <= held["data"].keys(), name
 
     async def outcome(self) -> dict[str, Any]:
         """What a run has led to, without what differs from run to run: times, UIDs, versions."""

@@ -359,11 +359,11 @@ class Stage:
         for pod in (await self.api.request("GET", f"{core}/pods", None, query))["items"]:
             if not any(ref["uid"] == self.uid for ref in pod["metadata"].get("ownerReferences") or ()):
                 continue
-            [wanted] = [v["secret"] for v in pod["spec"]["volumes"] if v["name"] == names.IDENTITY_VOLUME]
-            held = await self.api.get(f"{core}/secrets/{wanted['secretName']}")
-            name = pod["metadata"]["name"]
-            assert held is not None, f"{name} has no Secret {wanted['secretName']}"
-            assert {item["key"] for item in wanted["items"]} <= held["data"].keys(), name
+            name, volumes = pod["metadata"]["name"], pod["spec"].get("volumes") or ()
+            for wanted in (v["secret"] for v in volumes if v["name"] == names.IDENTITY_VOLUME):
+                held = await self.api.get(f"{core}/secrets/{wanted['secretName']}")
+                assert held is not None, f"{name} has no Secret {wanted['secretName']}"
+                assert {item["key"] for item in wanted["items"]} <= held["data"].keys(), name
 
     async def outcome(self) -> dict[str, Any]:
         """What a run has led to, without what differs from run to run: times, UIDs, versions."""

@@ -97,6 +97,11 @@ class Kubectl:
         path = f"/api/v1/namespaces/{self.namespace}/pods?labelSelector={quote(selector)}"
         return list(window(self.context).get(path)["items"])
 
+    def staying(self, job: str) -> list[str]:
+        """Its pods, by name, but for those on their way out: how long a kubelet takes is its own affair."""
+        found = [pod["metadata"] for pod in self.pods(job)]
+        return [meta["name"] for meta in found if "deletionTimestamp" not in meta]
+
     def job(self, name: str) -> dict[str, Any]:
         path = f"/apis/northpole.dev/v1alpha1/namespaces/{self.namespace}/elftrainingjobs/{name}"
         return dict(window(self.context).get(path))

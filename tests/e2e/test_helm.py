@@ -135,8 +135,9 @@ def start(kubectl: Kubectl, job: dict[str, Any]) -> None:
 
 
 def left(kubectl: Kubectl) -> list[str]:
-    """What of releases there is in the cluster, but for the CRD."""
-    return kubectl("get", KINDS, "--all-namespaces", "-l", OURS, "-o", "name").split()
+    """What of releases stays in the cluster, but for the CRD."""
+    found = kubectl.get(KINDS, "--all-namespaces", "-l", OURS)["items"]
+    return [item["metadata"]["name"] for item in found if "deletionTimestamp" not in item["metadata"]]
 
 
 def test_a_release_is_installed_tested_upgraded_rolled_back_and_leaves_nothing(
@@ -163,7 +164,7 @@ def test_a_release_is_installed_tested_upgraded_rolled_back_and_leaves_nothing(
     wait("the operator replaces it", lambda: "sleigh-mdc-1-1" in lives(kubectl, "sleigh"), 60)
 
     kubectl("delete", "elftrainingjob", "sleigh", "--wait=true")
-    wait("its pods are gone", lambda: not kubectl.pods("sleigh"), 120)
+    wait("its pods leave", lambda: not kubectl.staying("sleigh"), 60)
     helm("uninstall", "elf", "--wait")
     wait("nothing is left of the release", lambda: not left(system), 120)
     leases = {lease["metadata"]["name"] for lease in system.get("leases")["items"]}

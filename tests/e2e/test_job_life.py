@@ -30,7 +30,7 @@ def test_a_job_that_takes_too_long_fails_and_its_pods_go(kubectl: Kubectl, sampl
     said = failed(kubectl, "digits")
     assert said["reason"] == "DeadlineExceeded"
     assert "spec.activeDeadlineSeconds (20)" in said["message"]
-    wait("its pods are gone", lambda: not kubectl.pods("digits"), 60)
+    wait("its pods leave", lambda: not kubectl.staying("digits"), 60)
 
 
 def test_an_ended_job_goes_by_itself_with_all_that_is_its_own(kubectl: Kubectl, sample: Make) -> None:

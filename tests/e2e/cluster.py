@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import functools
 import json
 import re
@@ -36,9 +35,18 @@ class Window:
 
     def get(self, path: str) -> Any:
         """The JSON at a path of the API. Raises AssertionError if the server does not give it."""
+        text = self.text(path)
         try:
-            with self._open(self._url + path, timeout=60) as answer:
-                return json.load(answer)
+            return json.loads(text)
+        except ValueError as error:
+            raise AssertionError(f"{path}: {error}: {text[:200]}") from error
+
+    def text(self, path: str, headers: Mapping[str, str] | None = None) -> str:
+        """What is at a path of the API. Raises AssertionError if the server does not give it."""
+        asked = urllib.request.Request(self._url + path, headers=dict(headers or {}))
+        try:
+            with self._open(asked, timeout=60) as answer:
+                return str(answer.read().decode())
         except (urllib.error.URLError, OSError, ValueError) as error:
             raise AssertionError(f"{path}: {error}") from error
 
@@ -76,21 +84,6 @@ class Kubectl:
 
     def apply(self, manifest: Mapping[str, Any], *flags: str) -> subprocess.CompletedProcess[str]:
         return self.run("apply", *flags, "-f", "-", input=yaml.safe_dump(dict(manifest)))
-
-    @contextlib.contextmanager
-    def forwarded(self, what: str, port: int) -> Iterator[int]:
-        """A port of this machine that leads to a port of a pod."""
-        command = ["kubectl", f"--context={self.context}", f"--namespace={self.namespace}"]
-        command += ["port-forward", what, f":{port}"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            said = process.stdout.readline()
-            found = re.search(r"127\.0\.0\.1:(\d+)", said)
-            try:
-                assert found, f"kubectl port-forward: {said}"
-                yield int(found[1])
-            finally:
-                process.terminate()
 
     def pods(self, job: str, role: str | None = None) -> list[dict[str, Any]]:
         selector = f"northpole.dev/job={job}" + (f",northpole.dev/role={role}" if role else "")

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
-import ssl
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from e2e.cluster import Kubectl, wait
+from e2e.cluster import Kubectl, wait, window
 from e2e.conftest import FEW_PODS
 from e2e.test_training import start
 from elf_operator import identities
-from elf_worker.contract import FIGURES_PORT
+from elf_worker.contract import FIGURES_PORT, FIGURES_TOKEN_HEADER
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -32,16 +30,13 @@ def elf(kubectl: Kubectl, *args: str) -> Any:
 
 
 def metrics(kubectl: Kubectl, job: str, pod: str) -> str:
-    """What a data center shows to who has the job's token, as Prometheus asks for it."""
+    """What a data center shows to who has the job's token."""
     secret = identities.figures_name(job, kubectl.job(job)["metadata"]["uid"])
-    held = kubectl.get("secret", secret)["data"][identities.TOKEN_KEY]
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with kubectl.forwarded(f"pod/{pod}", FIGURES_PORT) as port:
-        headers = {"Authorization": f"Bearer {base64.b64decode(held).decode()}"}
-        asked = urllib.request.Request(f"https://127.0.0.1:{port}/metrics", headers=headers)
-        with urllib.request.urlopen(asked, timeout=30, context=context) as answer:
-            return str(answer.read().decode())
+    token = base64.b64decode(kubectl.get("secret", secret)["data"][identities.TOKEN_KEY]).decode()
+    path = f"/api/v1/namespaces/{kubectl.namespace}/pods/https:{pod}:{FIGURES_PORT}/proxy/metrics"
+    with pytest.raises(AssertionError, match="401"):
+        window(kubectl.context).text(path)
+    return window(kubectl.context).text(path, {FIGURES_TOKEN_HEADER: token})
 
 
 def test_a_running_job_tells_of_its_homes(kubectl: Kubectl, sample: Callable[..., dict[str, Any]]) -> None:

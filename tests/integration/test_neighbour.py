@@ -88,6 +88,7 @@ def test_a_neighbour_gets_nothing_and_stops_nothing(
     assert wiring["npdc"]["uid"] == uid and not wiring["npdc"]["replaced"], "nobody was harmed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pod", ["night-home-1", "night-mdc-1-0"])
 def test_one_pod_cannot_speak_for_others(start: Callable[..., Run], pod: str) -> None:
     """With a pod's own key its holder gets no further: it is known who it is."""
@@ -102,6 +103,7 @@ def test_one_pod_cannot_speak_for_others(start: Callable[..., Run], pod: str) ->
     wait_until(lambda: run.round() > before + 5)
 
 
+@pytest.mark.slow
 def test_bits_are_the_same_with_and_without_and_keys_are_each_pods_own(start: Callable[..., Run]) -> None:
     plain, secured = start(), start("--mtls", "--kill", "mdc/1@round:10,npdc@round:30")
     assert plain.report()["modelDigest"] == secured.report()["modelDigest"]

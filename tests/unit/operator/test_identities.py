@@ -145,7 +145,7 @@ def test_a_retired_data_center_loses_its_identity() -> None:
     assert f"remove Secret sleigh-mdc-1-0-{TAG}" in actions(decide(fewer))
 
 
-@pytest.mark.parametrize("calls", range(12))
+@pytest.mark.parametrize("calls", [0, 1, 4, 8])
 @pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)
 def test_wherever_the_operator_dies_every_pod_finds_its_identity(
     spoil: Callable[[World], None], calls: int

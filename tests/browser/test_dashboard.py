@@ -94,6 +94,11 @@ async def test_a_dead_mdc_and_its_successor_are_seen(
         marks = await page.locator('[data-chart="loss"] .fault').count()
         faults = await page.locator("#fault-rows").inner_text()
         ground = await page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+        slider = page.locator('[data-chart="loss"] [role="slider"]')
+        await slider.focus()
+        await page.keyboard.press("Home")
+        spoken = [await slider.get_attribute(f"aria-{what}") for what in ("valuenow", "valuetext", "label")]
+    assert spoken[0] == "0" and spoken[1].startswith("round ") and "1 fault" in spoken[2], spoken
     order = [seen.index(step) for step in ("dead 0 4", "dead 1 0", "serving 1 4")]
     assert order == sorted(order), seen
     assert len(curves) == 3 and min(curves) > 20 and marks == 1

@@ -14,7 +14,8 @@ GROUNDS = ("ground", "card")
 TEXT = [
     *[(word, on) for word in ("text", "soft", "accent") for on in GROUNDS],
     *[(word, on) for word in ("text", "soft") for on in (*_FILLS.values(), "stopped-fill")],
-    *[(word, "card") for word in _FILLS],
+    *[(word, "card") for word in (*_FILLS, "home")],
+    ("card", "home"),
     *_FILLS.items(),
 ]
 """(colour of the text, what it stands on)."""

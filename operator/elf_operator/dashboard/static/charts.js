@@ -13,7 +13,8 @@ export class Chart {
     this.curve = svg("path", { class: "curve", d: "" });
     this.cursor = svg("line", { class: "cursor", visibility: "hidden", y1: TOP, y2: HEIGHT - BOTTOM });
     this.dot = svg("circle", { class: "dot", r: 4, visibility: "hidden" });
-    this.canvas = svg("svg", { role: "img", tabindex: 0, height: HEIGHT },
+    // A slider is what arrow keys move: a reader of the screen says where it stands.
+    this.canvas = svg("svg", { role: "slider", tabindex: 0, "aria-valuemin": 0, height: HEIGHT },
       this.grid, this.faults, this.curve, this.cursor, this.dot);
     this.figure = html("figure", { class: "chart", "data-chart": column },
       html("figcaption", {}, this.title, this.output), this.canvas);
@@ -111,7 +112,10 @@ export class Chart {
     }
     if (shown) {
       const where = point ? `round ${shown.sample[1]}, ${clock(shown.sample[0])}: ` : "";
-      say(this.output, where + figure(shown.value));
+      const said = where + figure(shown.value);
+      say(this.output, said);
+      set(this.canvas, { "aria-valuemax": this.points.length - 1, "aria-valuenow": at ?? this.points.length - 1,
+        "aria-valuetext": said });
     }
   }
 }

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import random
 from fractions import Fraction
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elf_worker.exact import ExactSum, NotSummableError, accumulator
+from elf_worker.exact import ExactSum, NotSummableError, accumulator, mean_of
 
 SIZE = 3
 UNIT = Fraction(1, 2**75)
@@ -265,6 +266,31 @@ def test_what_was_on_the_wire_is_as_good(a: list[np.ndarray], b: list[np.ndarray
     assert state(received) == state(sum_of(a + b))
 
 
+@settings(max_examples=50)
+@given(contributions, contributions, st.integers(1, 9))
+def test_bytes_need_not_be_copied_to_be_counted(
+    a: list[np.ndarray], b: list[np.ndarray], weight: int
+) -> None:
+    sent = sum_of(b)
+    wire = bytes(sent.to_bytes())
+    with mock.patch.object(accumulator, "_CHUNK", 2):  # more than one, and one that is not full
+        total = sum_of(a)
+        total.merge_bytes(wire, sent.bound)
+        assert state(total) == state(sum_of(a + b))
+        assert mean_of(SIZE, wire, sent.bound, weight).tobytes() == sent.mean(weight).tobytes()
+    assert mean_of(SIZE, wire, sent.bound, weight).tobytes() == sent.mean(weight).tobytes()
+
+
+def test_one_value_has_one_form() -> None:
+    """The range that is let in has one value more than what is ever sent."""
+    odd, usual = limbs(0, 2**44), limbs(1, -(2**44))
+    for wire in (odd, usual):
+        assert bytes(ExactSum.from_bytes(1, wire, 1).to_bytes()) == usual
+        total = ExactSum(1)
+        total.merge_bytes(wire, 1)
+        assert bytes(total.to_bytes()) == usual
+
+
 def limbs(high: int, low: int) -> bytes:
     return np.array([high, low], "<i8").tobytes()
 
@@ -286,9 +312,17 @@ def limbs(high: int, low: int) -> bytes:
     ],
 )
 def test_bad_sums_are_refused(payload: bytes, bound: int, reason: str) -> None:
-    with pytest.raises(NotSummableError) as refusal:
-        ExactSum.from_bytes(1, payload, bound)
-    assert refusal.value.reason == reason
+    total = sum_of([np.array([0.75], np.float32)], 1)
+    before = state(total)
+    for take in (
+        lambda: ExactSum.from_bytes(1, payload, bound),
+        lambda: total.merge_bytes(payload, bound),
+        lambda: mean_of(1, payload, bound, 1.0),
+    ):
+        with pytest.raises(NotSummableError) as refusal:
+            take()
+        assert refusal.value.reason == reason
+    assert state(total) == before
 
 
 @pytest.mark.parametrize("payload", [None, limbs(0, 0)[:-1], b"\0"], ids=["none", "one short", "one"])

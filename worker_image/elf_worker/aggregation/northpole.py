@@ -20,7 +20,7 @@ from elf_worker.aggregation.effects import (
 from elf_worker.aggregation.stragglers import Straggler, Stragglers
 from elf_worker.aggregation.tally import Tally, count_reasons
 from elf_worker.contract import MAX_PAYLOAD, WIRE_VERSION, Phase, Wiring
-from elf_worker.exact import ExactSum, NotSummableError
+from elf_worker.exact import NotSummableError, mean_of
 from elf_worker.messages import (
     Accepted,
     Assign,
@@ -531,7 +531,7 @@ class NorthPole:
         states = [product.from_wire(extra), product.from_wire(extra)]  # two owners, two states
         if homes := ids.from_wire(message.members).bit_count():
             size = round_.tally.total.size
-            mean = ExactSum.from_bytes(size, total, message.bound).mean(message.weight)
+            mean = mean_of(size, total, message.bound, message.weight)
             seen = MdcObservation(
                 mdc=index,
                 round=message.stamp.round,

@@ -159,7 +159,7 @@ class Tally:
             if not 0 < submit.weight <= MAX_WEIGHT * members.bit_count():
                 raise NotSummableError("BadWeight", f"weight {submit.weight} of {members.bit_count()} homes")
             _check_size(payload, 16 * self.total.size)
-            self.total.merge(ExactSum.from_bytes(self.total.size, payload, submit.bound))
+            self.total.merge_bytes(payload, submit.bound)
             self.weight += submit.weight
         self.members |= members
         self.failed |= failed

@@ -22,6 +22,7 @@ References: `tests/unit/worker/test_exact.py` states these laws as properties.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -39,7 +40,7 @@ _LOW_MAGIC: Final = 1.5 * 2.0 ** (52 - LOW_BITS)
 _HIGH_PATTERN: Final = np.array([_HIGH_MAGIC]).view(np.int64)[0]
 _LOW_PATTERN: Final = np.array([_LOW_MAGIC]).view(np.int64)[0]
 _CARRY_EVERY: Final = 2**17  # |low| grows by at most 2^44 a time: 2^61 before it must be carried
-_CHUNK: Final = 1 << 16  # elements: the temporaries of one chunk stay in the cache
+_CHUNK: Final = 1 << 15  # elements: the temporaries of one chunk stay in the cache
 _LIMB_RATIO: Final = LOW_BITS - HIGH_BITS
 
 Floats = npt.NDArray[np.float32]
@@ -95,8 +96,7 @@ class ExactSum:
         bound = self.bound + check_magnitude(largest_magnitude(values))
         _check_capacity(bound)
         with np.errstate(over="ignore"):
-            for start in range(0, self.size, _CHUNK):
-                part = slice(start, start + _CHUNK)
+            for part in _parts(self.size):
                 _fold(values[part], self._high[part], self._low[part])
         self.bound = bound
         self._raw += 1
@@ -110,13 +110,25 @@ class ExactSum:
         """
         if other.size != self.size:
             raise NotSummableError("WrongSize", f"a sum of {other.size} where {self.size} is expected")
-        _check_capacity(self.bound + other.bound)
-        self._settle()
         other._settle()
-        self._high += other._high
-        self._low += other._low
-        self.bound += other.bound
-        self._carry()
+        self._take(other._high, other._low, other.bound)
+
+    def merge_bytes(self, payload: Any, bound: int) -> None:
+        """Add what the sum with these bytes holds, without a copy of it.
+
+        Raises NotSummableError, and changes nothing, for what `from_bytes` or `merge` would refuse.
+        """
+        high, low = _limbs(self.size, payload, bound)
+        self._take(high, low, bound)
+
+    def _take(self, high: Ints, low: Ints, bound: int) -> None:
+        _check_capacity(self.bound + bound)
+        self._settle()
+        for part in _parts(self.size):
+            self._high[part] += high[part]
+            self._low[part] += low[part]
+            _carry(self._high[part], self._low[part])
+        self.bound += bound
 
     def mean(self, weight: float) -> Floats:
         """The sum divided by `weight`, float32 of shape `(size,)`.
@@ -125,8 +137,7 @@ class ExactSum:
         `2^-24 · (1 + 2^-27)` of the exact quotient, relative, while the sum's magnitude is below `2^23`.
         """
         self._settle()
-        total = self._high * 2.0**-HIGH_BITS + self._low * 2.0**-LOW_BITS
-        return np.asarray(total / weight, dtype=np.float32)
+        return _mean(self._high, self._low, weight)
 
     def to_bytes(self) -> memoryview:
         """Canonical bytes: all high limbs, then all low limbs, little-endian int64. Size `16 * size`."""
@@ -141,37 +152,31 @@ class ExactSum:
         Raises NotSummableError when the payload has another size, when a low limb is not in canonical range,
         or when a magnitude exceeds the declared `bound`, so that a false bound cannot hide an overflow.
         """
-        got = memoryview(payload).nbytes if payload is not None else 0
-        if got != 16 * size:
-            raise NotSummableError("WrongSize", f"{got} bytes where {16 * size} are expected")
-        if not 0 <= bound < CAPACITY:
-            raise NotSummableError("Overflow", f"declared bound {bound} is outside 0..{CAPACITY - 1}")
-        limbs = np.frombuffer(payload if size else b"", dtype="<i8")
+        high, low = _limbs(size, payload, bound)
         result = cls(size)
-        result._high = limbs[:size].astype(np.int64)
-        result._low = limbs[size:].astype(np.int64)
-        if size and (
-            _reach(result._low) > 2 ** (_LIMB_RATIO - 1) or _reach(result._high) > bound << HIGH_BITS
-        ):
-            raise NotSummableError("OutOfRange", "limbs outside the range that their bound allows")
+        result._high[:], result._low[:] = high, low
+        for part in _parts(size):
+            _carry(result._high[part], result._low[part])  # the range has one value more than canonical limbs
         result.bound = bound
         return result
 
     def _settle(self) -> None:
         """Subtract the constants of raw additions and carry: the canonical form."""
-        if self._raw:
-            with np.errstate(over="ignore"):
-                self._high -= np.int64(_wrap(self._raw * int(_HIGH_PATTERN)))
-                self._low -= np.int64(_wrap(self._raw * int(_LOW_PATTERN)))
-            self._raw = 0
-        self._carry()
+        if not self._raw:
+            return  # it is canonical already
+        surplus = (_wrap(self._raw * int(pattern)) for pattern in (_HIGH_PATTERN, _LOW_PATTERN))
+        high, low = map(np.int64, surplus)
+        with np.errstate(over="ignore"):
+            for part in _parts(self.size):
+                self._high[part] -= high
+                self._low[part] -= low
+                _carry(self._high[part], self._low[part])
+        self._raw = 0
 
-    def _carry(self) -> None:
-        """Leave `|low| <= 2^44`; the value stays the same, and equal values get equal limbs."""
-        carry = (self._low + (1 << (_LIMB_RATIO - 1))) >> _LIMB_RATIO
-        if carry.any():
-            self._high += carry
-            self._low -= carry << _LIMB_RATIO
+
+def mean_of(size: int, payload: Any, bound: int, weight: float) -> Floats:
+    """`ExactSum.from_bytes(size, payload, bound).mean(weight)`, without a copy of the sum."""
+    return _mean(*_limbs(size, payload, bound), weight)
 
 
 def check_vector(values: Floats) -> None:
@@ -201,6 +206,46 @@ def _fold(values: Floats, high: Ints, low: Ints) -> None:
     wide -= rounded
     wide += _LOW_MAGIC
     low += wide.view(np.int64)
+
+
+def _mean(high: Ints, low: Ints, weight: float) -> Floats:
+    mean = np.empty(high.size, np.float32)
+    for part in _parts(high.size):
+        total = high[part] * 2.0**-HIGH_BITS
+        total += low[part] * 2.0**-LOW_BITS
+        total /= weight
+        mean[part] = total
+    return mean
+
+
+def _carry(high: Ints, low: Ints) -> None:
+    """Leave `-2^44 <= low < 2^44`; the value stays the same, and equal values get equal limbs."""
+    carry = low + (1 << (_LIMB_RATIO - 1))
+    carry >>= _LIMB_RATIO
+    if carry.any():
+        high += carry
+        carry <<= _LIMB_RATIO
+        low -= carry
+
+
+def _limbs(size: int, payload: Any, bound: int) -> tuple[Ints, Ints]:
+    """(high, low) of canonical bytes, which are not copied. Raises NotSummableError; see `from_bytes`."""
+    got = memoryview(payload).nbytes if payload is not None else 0
+    if got != 16 * size:
+        raise NotSummableError("WrongSize", f"{got} bytes where {16 * size} are expected")
+    if not 0 <= bound < CAPACITY:
+        raise NotSummableError("Overflow", f"declared bound {bound} is outside 0..{CAPACITY - 1}")
+    limbs = np.frombuffer(payload if size else b"", dtype="<i8")
+    high, low = limbs[:size], limbs[size:]
+    for part in _parts(size):
+        if _reach(low[part]) > 2 ** (_LIMB_RATIO - 1) or _reach(high[part]) > bound << HIGH_BITS:
+            raise NotSummableError("OutOfRange", "limbs outside the range that their bound allows")
+    return high, low
+
+
+def _parts(size: int) -> Iterator[slice]:
+    """Chunks whose temporaries stay in the cache."""
+    return (slice(start, start + _CHUNK) for start in range(0, size, _CHUNK))
 
 
 def _reach(limbs: Ints) -> int:

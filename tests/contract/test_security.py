@@ -131,8 +131,9 @@ async def test_an_npdc_dials_nobody(identify: Identify) -> None:
 async def test_those_who_never_shake_hands_keep_nobody_out(
     identify: Identify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They hold no more than so many connections, and the next one takes the place of the oldest."""
+    """They hold no more than so many connections, and none for long while others wait."""
     monkeypatch.setattr(tcp, "HANDSHAKES", 3)
+    monkeypatch.setattr(tcp, "HANDSHAKE_SECONDS", 0.05)
     child, parent = Owner(), Owner()
     async with listening(parent, identify(Role.MDC)) as address:
         host, port = address.split(":")
@@ -143,6 +144,20 @@ async def test_those_who_never_shake_hands_keep_nobody_out(
             for one in silent[:16]:
                 one.settimeout(DEADLINE)
                 assert await asyncio.to_thread(one.recv, 1) == b"", "an old one is still there"
+
+
+async def test_who_comes_in_a_crowd_is_let_in_all_the_same(
+    identify: Identify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All homes of an MDC may dial in one moment: each has its turn, and nobody has to dial again."""
+    monkeypatch.setattr(tcp, "HANDSHAKES", 2)
+    monkeypatch.setattr(tcp, "HANDSHAKE_SECONDS", DEADLINE)
+    children, parent = [Owner() for _ in range(30)], Owner()
+    async with listening(parent, identify(Role.MDC)) as address:
+        credentials = identify(Role.HOME)
+        await asyncio.gather(*(dialled(child, address, credentials) for child in children))
+        await until(lambda: len(parent.opened) == len(children))
+        assert not any(child.closed for child in children)
 
 
 async def test_a_handshake_that_takes_too_long_is_given_up(

@@ -809,6 +809,19 @@ async def test_a_link_dials_from_the_address_it_is_told():
         assert peer.getpeername()[0] == "127.0.0.9"
 
 
+async def test_plain_connections_that_come_in_a_crowd_are_all_taken(monkeypatch):
+    monkeypatch.setattr(tcp, "HANDSHAKES", 2)
+    monkeypatch.setattr(tcp, "HANDSHAKE_SECONDS", DEADLINE)
+    parent = Owner()
+    async with listening(parent) as address:
+        host, port = address.split(":")
+        with contextlib.ExitStack() as callers:
+            for _ in range(MOST):
+                callers.enter_context(socket.create_connection((host, int(port)), DEADLINE))
+            await until(lambda: len(parent.opened) == MOST)
+            assert not parent.closed
+
+
 async def test_a_port_that_is_taken_is_an_error():
     async with listening(Owner()) as address:
         with pytest.raises(OSError, match="in use"):

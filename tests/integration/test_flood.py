@@ -344,7 +344,14 @@ REFUSED: dict[str, dict[str, int]] = {
 """What the NPDC must be told of, by flood."""
 
 
-@pytest.mark.parametrize("flood", FLOODS, ids=lambda flood: flood.__name__)
+SLOW = (deaf, all_together)
+"""It takes the deaf a while to ask so much that they are given up: not so fast, they are told."""
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [pytest.param(f, marks=[pytest.mark.slow] if f in SLOW else [], id=f.__name__) for f in FLOODS],
+)
 async def test_a_flood_costs_little_memory_and_no_honest_home(flood: Flood, tmp_path: pathlib.Path) -> None:
     hurt = set(VICTIMS) if flood in (nonsense, all_together) else set()
     async with running(tmp_path, HONEST, *hurt) as mdc:

@@ -30,8 +30,10 @@ CONNECT_SECONDS = 3.0
 ACCEPT_PAUSE_SECONDS = 0.1
 HOLD_SECONDS = 0.01
 """How long, at least, a connection that is too fast is not read."""
-HANDSHAKES = 128
-"""Connections at a time that have not yet proved who they are; one more, and the oldest of them goes."""
+HANDSHAKES = 256
+"""Connections at a time that have not yet proved who they are. More wait in the socket's queue."""
+HANDSHAKE_SECONDS = 0.5
+"""After so long one of them makes room if others wait."""
 
 
 @dataclass
@@ -321,7 +323,9 @@ class Host:
         self._context = context
         self._guests: set[Link] = set()
         self._socket = listening
-        self._arriving: dict[asyncio.Task[None], None] = {}
+        self._arriving: dict[asyncio.Task[None], float] = {}
+        """Those that are not let in yet, and since when, the oldest first."""
+        self._room = asyncio.Event()
         self._accepting = asyncio.get_running_loop().create_task(self._accept())
 
     @property
@@ -346,13 +350,22 @@ class Host:
                 _log.warning("a connection could not be taken: %s", error)
                 await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
                 continue
-            if len(self._arriving) >= HANDSHAKES:
-                oldest = next(iter(self._arriving))
-                del self._arriving[oldest]
-                oldest.cancel()
+            while len(self._arriving) >= HANDSHAKES:
+                await self._make_room()
             task = loop.create_task(self._let_in(accepted))
-            self._arriving[task] = None
+            self._arriving[task] = loop.time()
             task.add_done_callback(functools.partial(self._arrived, accepted))
+
+    async def _make_room(self) -> None:
+        """Wait until one has arrived; one that takes too long has to go."""
+        oldest, since = next(iter(self._arriving.items()))
+        self._room.clear()
+        try:
+            async with asyncio.timeout_at(since + HANDSHAKE_SECONDS):
+                await self._room.wait()
+        except TimeoutError:
+            if self._arriving.pop(oldest, None) is not None:
+                oldest.cancel()
 
     async def _let_in(self, accepted: socket.socket) -> None:
         patience = CONNECT_SECONDS if self._context else None
@@ -365,6 +378,7 @@ class Host:
 
     def _arrived(self, accepted: socket.socket, task: asyncio.Task[None]) -> None:
         self._arriving.pop(task, None)
+        self._room.set()
         if task.cancelled():
             accepted.close()  # it may have ended before it began
 

@@ -60,6 +60,13 @@ def _parser() -> argparse.ArgumentParser:
         default=os.environ.get("ELF_PULL_POLICY", Defaults.pull_policy),
         help="imagePullPolicy of the pods (default: %(default)s)",
     )
+    _add_addresses(parser)
+    _add_cluster(parser)
+    return parser
+
+
+def _add_addresses(parser: argparse.ArgumentParser) -> None:
+    """Where it serves."""
     parser.add_argument(
         "--listen",
         metavar="ADDRESS:PORT",
@@ -75,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
         help="serve the dashboard here; it has no login: 127.0.0.1:8081 and `kubectl port-forward`"
         " (default: $ELF_DASHBOARD, or none)",
     )
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    """What it uses of the cluster beside jobs, and what it tells."""
     parser.add_argument(
         "--lease",
         metavar="NAMESPACE/NAME",
@@ -103,7 +114,6 @@ def _parser() -> argparse.ArgumentParser:
         help="json: one object a line (default: $ELF_LOG_FORMAT, or %(default)s)",
     )
     parser.add_argument("--verbose", action="store_true", help="log more")
-    return parser
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -46,15 +46,15 @@ async def _look(api: KubeApi, path: str, where: str) -> Authority | None:
     found = await api.get(path)
     if found is None:
         raise MasterError(f"there is no Secret {where}; make an empty one: the operator fills it")
-    held = (found.get("data") or {}).get(MASTER_KEY)
-    if held:
-        try:
-            return Authority(base64.b64decode(held, validate=True))
-        except (BadMasterError, binascii.Error) as error:
-            raise MasterError(f"Secret {where}, {MASTER_KEY}: {error}") from error
-    fresh = os.urandom(MASTER_BYTES)
-    made = Authority(fresh)
-    data = {MASTER_KEY: _encoded(fresh), SCRAPE_KEY: _encoded(made.scrape_token().encode())}
+    held = found.get("data") or {}
+    master = held.get(MASTER_KEY) or _encoded(os.urandom(MASTER_BYTES))
+    try:
+        made = Authority(base64.b64decode(master, validate=True))
+    except (BadMasterError, binascii.Error) as error:
+        raise MasterError(f"Secret {where}, {MASTER_KEY}: {error}") from error
+    data = {MASTER_KEY: master, SCRAPE_KEY: _encoded(made.scrape_token().encode())}
+    if held.items() >= data.items():
+        return made
     meta = {"resourceVersion": found["metadata"]["resourceVersion"]}
     try:
         content = "application/merge-patch+json"
@@ -63,7 +63,7 @@ async def _look(api: KubeApi, path: str, where: str) -> Authority | None:
         if error.status != 409:
             raise
         return None
-    _log.info("made a master key: Secret %s", where)
+    _log.info("filled the Secret with the master key: %s", where)
     return made
 
 

@@ -123,22 +123,11 @@ class Running:
             authority=old.authority,
         )
         self._note_recoveries(npdc, mdcs)
-        training = self.seen.training
-        counts = Counts(
-            homes_desired=self.spec.homes,
-            homes_ready=homes.ready,
-            homes_failed=homes.failed,
-            mdcs_desired=self.spec.mdcs,
-            mdcs_ready=sum(place.serves(training) for place in mdcs),
-            mdcs_replaced=spent - npdc.slot.replaced,
-            npdc_ready=npdc.serves(training),
-            npdc_replaced=npdc.slot.replaced,
-        )
         situation = Situation(
             seen=self.seen,
             spec=self.spec,
             now=self.now,
-            counts=counts,
+            counts=self._counts(npdc, mdcs, homes, spent),
             wiring=wiring,
             problems=self.problems,
             waiting=self.waiting,
@@ -155,6 +144,19 @@ class Running:
             events=(*self.events, *situation.events(told)),
             replaced=tuple(self.replaced),
             again_after=self._again(npdc, mdcs, homes),
+        )
+
+    def _counts(self, npdc: Place, mdcs: list[Place], homes: Homes, spent: int) -> Counts:
+        training = self.seen.training
+        return Counts(
+            homes_desired=self.spec.homes,
+            homes_ready=homes.ready,
+            homes_failed=homes.failed,
+            mdcs_desired=self.spec.mdcs,
+            mdcs_ready=sum(place.serves(training) for place in mdcs),
+            mdcs_replaced=spent - npdc.slot.replaced,
+            npdc_ready=npdc.serves(training),
+            npdc_replaced=npdc.slot.replaced,
         )
 
     # -- data centers -------------------------------------------------------------------------------------

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from builders import body
-from contract.apiserver import Server, serving
+from contract.apiserver import Server
 from elf_operator import apiserver, builders, kube, names
 from elf_operator.announcements import BURST
 from elf_operator.expectations import StaleViewError
@@ -22,22 +22,6 @@ from elf_worker.contract import Role, Wiring
 
 JOBS = "apis/northpole.dev/v1alpha1/namespaces/town/elftrainingjobs"
 MAP = "api/v1/namespaces/town/configmaps/sleigh-wiring"
-
-
-@pytest.fixture
-def server() -> Server:
-    return Server()
-
-
-@pytest.fixture
-async def api(server: Server) -> AsyncIterator[apiserver.KubeApi]:
-    async with serving(server) as made:
-        yield made
-
-
-@pytest.fixture
-def cluster(api: apiserver.KubeApi) -> kube.KubeCluster:
-    return a_cluster(api)
 
 
 def a_cluster(api: apiserver.KubeApi) -> kube.KubeCluster:

@@ -4,39 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from builders import job, observation
-from contract.apiserver import Server, serving
+from contract.apiserver import Server
 from elf_operator import apiserver, builders, kube, master
 from elf_operator.authority import MASTER_BYTES, Authority
 from elf_operator.reconcile import RefusedError
-from elf_operator.watchmen import Nodes, Pulse
 from elf_worker.contract import Role
 from pods import AUTHORITY
 
 WHERE = ("elf-system", "master-key")
 PATH = "api/v1/namespaces/elf-system/secrets/master-key"
 JOB = job()
-
-
-@pytest.fixture
-def server() -> Server:
-    return Server()
-
-
-@pytest.fixture
-async def api(server: Server) -> AsyncIterator[apiserver.KubeApi]:
-    async with serving(server) as made:
-        yield made
-
-
-@pytest.fixture
-def cluster(api: apiserver.KubeApi) -> kube.KubeCluster:
-    return kube.KubeCluster(api, Pulse(lambda: 0.0), Nodes(lambda: 0.0))
 
 
 def keep(server: Server, **data: bytes) -> None:
@@ -67,7 +49,9 @@ async def test_two_operators_that_start_at_once_agree(server: Server, api: apise
 async def test_a_key_of_ones_own_is_used(server: Server, api: apiserver.KubeApi) -> None:
     keep(server, master=bytes(MASTER_BYTES))
     assert (await master.load(api, *WHERE)).fingerprint("job") == AUTHORITY.fingerprint("job")
-    assert all(method == "GET" for method, _, _ in server.asked)
+    data = {key: base64.b64decode(text) for key, text in server.objects[PATH]["data"].items()}
+    token = AUTHORITY.scrape_token().encode()
+    assert data == {master.MASTER_KEY: bytes(MASTER_BYTES), master.SCRAPE_KEY: token}, "Prometheus needs it"
 
 
 async def test_no_secret_is_an_error_that_says_what_to_do(api: apiserver.KubeApi) -> None:

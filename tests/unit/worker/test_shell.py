@@ -6,7 +6,10 @@ from unittest import mock
 
 import pytest
 
-from elf_worker.contract import JobConfig
+from elf_worker.aggregation import ids
+from elf_worker.aggregation.effects import Dial
+from elf_worker.contract import WIRE_VERSION, JobConfig, Peer, Role
+from elf_worker.messages import Hello
 from elf_worker.roles.environment import Environment
 from elf_worker.roles.shell import Shell
 from elf_worker.transport import Link
@@ -26,3 +29,56 @@ async def test_a_machine_hears_whether_a_link_was_given_up_for_its_silence(silen
     shell.link_closed(link)
     (name, _, said), _ = machine.closed.call_args
     assert (name, said) == (machine.opened.call_args[0][0], silent)
+
+
+# -- who is there -------------------------------------------------------------------------------------------
+
+
+def shell_and_machine() -> tuple[Shell, mock.Mock]:
+    machine = mock.Mock()
+    machine.opened.return_value = machine.closed.return_value = machine.received.return_value = []
+    return Shell(machine, ENVIRONMENT), machine
+
+
+@pytest.mark.parametrize(
+    ("peer", "right"),
+    [
+        (Peer("u", Role.MDC, 2, 1), True),
+        (Peer("u", Role.MDC, 2, 0), False),
+        (Peer("u", Role.NPDC, 0, 0), False),
+        (Peer("other", Role.MDC, 2, 1), False),
+    ],
+)
+async def test_an_mdc_that_is_another_than_was_dialled_is_as_good_as_none(
+    peer: Peer, right: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell, machine = shell_and_machine()
+
+    async def reach(link: Link, *where: object) -> None:
+        link.peer = peer
+        shell.link_opened(link)
+
+    monkeypatch.setattr("elf_worker.transport.connect", reach)
+    await shell._dial(Dial(0, "10.0.0.1:7733", (2, 1)))
+    assert (machine.opened.called, machine.closed.called) == (right, not right)
+
+
+@pytest.mark.parametrize(
+    ("peer", "right"), [(Peer("u", Role.HOME, 3, 0), True), (Peer("u", Role.NPDC, 0, 0), False)]
+)
+async def test_a_guest_that_has_no_business_here_is_never_heard_of(peer: Peer, right: bool) -> None:
+    shell, machine = shell_and_machine()
+    link = Link(shell, 5.0)
+    link.peer = peer
+    shell.link_opened(link)
+    assert (machine.opened.called, machine.closed.called) == (right, False)
+
+
+@pytest.mark.parametrize(("home", "right"), [(3, True), (2, False)])
+async def test_who_speaks_for_others_is_not_heard_and_goes(home: int, right: bool) -> None:
+    shell, machine = shell_and_machine()
+    link = Link(shell, 5.0)
+    link.peer = Peer("u", Role.HOME, 3, 0)
+    shell.link_opened(link)
+    shell.link_received(link, Hello(WIRE_VERSION, "u", ids.to_wire(1 << home), -1, None), None)
+    assert (machine.received.called, machine.closed.called) == (right, not right)

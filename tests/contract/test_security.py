@@ -16,7 +16,7 @@ from contract.owners import DEADLINE, HOST, MOST, WORK, Owner, until
 from elf_worker import contract, transport
 from elf_worker.contract import Peer, Role
 from elf_worker.messages import Stamp, Want
-from elf_worker.transport import Credentials, IdentityError, Limits, Link, connect, listen, tcp
+from elf_worker.transport import Credentials, IdentityError, Limits, Link, connect, listen
 from pods import JOB, OTHER_AUTHORITY, mounted
 
 Identify = Callable[..., Credentials]
@@ -132,8 +132,8 @@ async def test_those_who_never_shake_hands_keep_nobody_out(
     identify: Identify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They hold no more than so many connections, and none for long while others wait."""
-    monkeypatch.setattr(tcp, "HANDSHAKES", 3)
-    monkeypatch.setattr(tcp, "HANDSHAKE_SECONDS", 0.05)
+    monkeypatch.setattr("elf_worker.transport.host.HANDSHAKES", 3)
+    monkeypatch.setattr("elf_worker.transport.host.HANDSHAKE_SECONDS", 0.05)
     child, parent = Owner(), Owner()
     async with listening(parent, identify(Role.MDC)) as address:
         host, port = address.split(":")
@@ -150,8 +150,8 @@ async def test_who_comes_in_a_crowd_is_let_in_all_the_same(
     identify: Identify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All homes of an MDC may dial in one moment: each has its turn, and nobody has to dial again."""
-    monkeypatch.setattr(tcp, "HANDSHAKES", 2)
-    monkeypatch.setattr(tcp, "HANDSHAKE_SECONDS", DEADLINE)
+    monkeypatch.setattr("elf_worker.transport.host.HANDSHAKES", 2)
+    monkeypatch.setattr("elf_worker.transport.host.HANDSHAKE_SECONDS", DEADLINE)
     children, parent = [Owner() for _ in range(30)], Owner()
     async with listening(parent, identify(Role.MDC)) as address:
         credentials = identify(Role.HOME)
@@ -163,7 +163,7 @@ async def test_who_comes_in_a_crowd_is_let_in_all_the_same(
 async def test_a_handshake_that_takes_too_long_is_given_up(
     identify: Identify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tcp, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("elf_worker.transport.host.CONNECT_SECONDS", 0.2)
     parent = Owner()
     async with listening(parent, identify(Role.MDC)) as address:
         host, port = address.split(":")

@@ -24,7 +24,8 @@ from contract.owners import DEADLINE, HOST, LONG, MOST, SHORT, WORK, Owner, unti
 from elf_worker import messages
 from elf_worker.contract import MAX_PAYLOAD
 from elf_worker.messages import Discarded, Fetch, Finish, Keep, Message, Stamp, Want, Welcome, Work
-from elf_worker.transport import Limits, Link, connect, frame, listen, tcp
+from elf_worker.transport import Limits, Link, connect, frame, listen
+from elf_worker.transport.link import BACKLOG
 
 
 @contextlib.asynccontextmanager
@@ -404,27 +405,21 @@ async def test_a_peer_that_closes_in_the_middle_of_what_is_not_kept_leaves_nothi
 # -- a peer that does not read ----------------------------------------------------------------------------
 
 
-def waiting(link: Link) -> int:
-    """Bytes that wait in this process for the peer of a link."""
-    assert link._transport is not None
-    return link._transport.get_write_buffer_size()
-
-
 @pytest.mark.parametrize("size", [0, 100_000, 3_000_000])
 async def test_a_peer_that_never_reads_is_given_up_and_little_waits_for_it(
     size: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    message, payload = (WORK, bytes(size)) if size else (Finish("Complete", "x" * 1000), None)
-    limit = tcp.BACKLOG + 3 * size
+    message, payload = (Keep(1, Stamp(3, 1)), bytes(size)) if size else (Finish("Complete", "x" * 1000), None)
+    limit = BACKLOG + 3 * size
     one = len(encoded(message)) + size
     owner = Owner()
     async with bare_server(owner) as peer:
         most = 0
         for _ in range(3 * limit // one + 100):  # three times what may wait, and what the sockets hold
             owner.link.send(message, payload)
-            if not waiting(owner.link) and most > limit:
+            if not owner.link.waiting and most > limit:
                 break
-            most = max(most, waiting(owner.link))
+            most = max(most, owner.link.waiting)
         await until(lambda: owner.closed)
         assert peer.fileno() >= 0, "it was we who closed"
     assert limit < most <= limit + one
@@ -438,7 +433,7 @@ async def test_a_peer_that_reads_late_gets_all_that_may_wait() -> None:
     owner = Owner()
     async with bare_server(owner) as peer:
         sent = []
-        while waiting(owner.link) <= tcp.BACKLOG + 3 * size - len(encoded(small)):
+        while owner.link.waiting <= BACKLOG + 3 * size - len(encoded(small)):
             payload = bytes(size) if len(sent) < 3 else b""
             owner.link.send(small, payload)
             sent.append(encoded(small, payload))
@@ -454,7 +449,7 @@ async def test_what_one_peer_does_not_read_keeps_nothing_from_another() -> None:
         with deaf, good:
             good.setblocking(False)
             await until(lambda: len(owner.opened) == 2)
-            by_peer = {link._transport.get_extra_info("peername"): link for link in owner.opened}
+            by_peer = {each._connection.getpeername(): each for each in owner.opened}
             for _ in range(20):
                 by_peer[deaf.getsockname()].send(WORK, bytes(1_000_000))
             by_peer[good.getsockname()].send(Fetch())
@@ -785,7 +780,7 @@ async def test_a_refused_connection_is_an_error_and_no_event():
 
 async def test_a_dial_that_nobody_answers_ends_in_time(monkeypatch):
     """A listener whose queue is full lets the next caller wait for ever."""
-    monkeypatch.setattr(tcp, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("elf_worker.transport.host.CONNECT_SECONDS", 0.2)
     owner = Owner()
     with socket.socket() as listener, contextlib.ExitStack() as waiting:
         listener.bind((HOST, 0))
@@ -810,8 +805,8 @@ async def test_a_link_dials_from_the_address_it_is_told():
 
 
 async def test_plain_connections_that_come_in_a_crowd_are_all_taken(monkeypatch):
-    monkeypatch.setattr(tcp, "HANDSHAKES", 2)
-    monkeypatch.setattr(tcp, "HANDSHAKE_SECONDS", DEADLINE)
+    monkeypatch.setattr("elf_worker.transport.host.HANDSHAKES", 2)
+    monkeypatch.setattr("elf_worker.transport.host.HANDSHAKE_SECONDS", DEADLINE)
     parent = Owner()
     async with listening(parent) as address:
         host, port = address.split(":")

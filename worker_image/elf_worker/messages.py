@@ -26,9 +26,11 @@ class Stamp(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Discarded:
-    """Stands for a payload of so many bytes, more than there was room for. It was read and forgotten."""
+    """Stands for a payload of so many bytes that there was no room for. It was read and forgotten."""
 
     size: int
+    crowded: bool = False
+    """It would have been taken, but it came so slowly that others were given its room: ask again."""
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):

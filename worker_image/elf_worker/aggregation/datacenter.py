@@ -337,7 +337,8 @@ class DataCenter:
         if home & self._counted():
             return []
         if isinstance(payload, Discarded) and payload.size == self._tally.room():
-            return []  # it came before its round did; the home has been asked again since
+            # Else it came before its round did, and the home has been asked again since.
+            return [Send(link, Want(message.stamp, ids.to_wire(home)))] if payload.crowded else []
         try:
             seen = self._seen(child, message, payload)
             self._tally.add(message.home, message.weight, payload, message.precision, **seen)

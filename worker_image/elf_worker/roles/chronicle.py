@@ -77,7 +77,7 @@ class Chronicle:
         record: dict[str, Any] = {
             "round": log.round,
             "homes": log.homes,
-            "at": round(time.time(), 3),
+            "at": round(time.time(), 6),
             "seconds": round(log.seconds, 6),
             "counted": log.counted,
             "failed": log.failed,

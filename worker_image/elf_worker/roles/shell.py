@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from elf_worker import transport
 from elf_worker.aggregation.effects import Close, Dial, Effect, LinkId, Send, Serve, Stop
 from elf_worker.contract import READY_PORT, WIRE_PORT
-from elf_worker.messages import Message
+from elf_worker.messages import Message, Offer, Submit
 from elf_worker.roles import gate
 from elf_worker.roles.environment import Environment
 from elf_worker.transport import Host, Limits, Link
@@ -168,8 +168,17 @@ class Shell:
         if link in self._names:
             if link.peer is not None and (wrong := gate.objection(link.peer, message, self._per_pod)):
                 self._turn_away(link, wrong)
-                return
-            self.perform(self._machine.received(self._names[link], message, payload, self.now()))
+            else:
+                self.perform(self._machine.received(self._names[link], message, payload, self.now()))
+        self._release(message, payload)
+
+    def _release(self, message: Message, payload: Any) -> None:
+        """The room that a payload took: what was added up needs it no more, other things are kept."""
+        if self._host is not None and isinstance(payload, bytearray):
+            if isinstance(message, Offer | Submit):
+                self._host.buffers.give_back(payload)
+            else:
+                self._host.buffers.keep(payload)
 
     def link_closed(self, link: Link) -> None:
         """A link is gone."""

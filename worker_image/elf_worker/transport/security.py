@@ -6,8 +6,8 @@ SPIFFE ID in the certificate does (https://github.com/spiffe/spiffe, X509-SVID).
 
 from __future__ import annotations
 
-import asyncio
 import pathlib
+import socket
 import ssl
 from dataclasses import dataclass
 
@@ -58,12 +58,12 @@ def _context(protocol: int, folder: pathlib.Path, mutual: bool) -> ssl.SSLContex
     return context
 
 
-def peer_of(transport: asyncio.BaseTransport) -> Peer | None:
+def peer_of(connection: socket.socket) -> Peer | None:
     """Who is at the other end, by its certificate; None on a connection without TLS. Raises StrangerError."""
-    connection = transport.get_extra_info("ssl_object")
-    if connection is None:
+    if not isinstance(connection, ssl.SSLSocket):
         return None
-    named = [value for kind, value in connection.getpeercert().get("subjectAltName", ()) if kind == "URI"]
+    shown = connection.getpeercert() or {}
+    named = [value for kind, value in shown.get("subjectAltName", ()) if kind == "URI"]
     if len(named) != 1:
         raise StrangerError(f"{len(named)} SPIFFE IDs in its certificate, one is expected")
     try:

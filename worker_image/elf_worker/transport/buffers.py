@@ -1,0 +1,126 @@
+"""Room for payloads that are being received, the same whatever the number of connections.
+
+An MDC of a thousand homes needs no more of it than one of eight: who finds no room waits, unread, and TCP has
+the peer wait too. A peer that is slow to fill its share while others wait loses it: what it sends is thrown
+away, and it is asked again. That happens to nobody twice in a row.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+LEAST: Final = 4
+"""Payloads, of any size, that can be received at a time."""
+FLOOR: Final = 1 << 22
+"""Bytes that can be received at a time, however small the payloads."""
+REVIEW_SECONDS: Final = 0.5
+PACE: Final = 1 << 17
+"""Bytes a second: who fills its share more slowly than this loses it while others wait."""
+
+
+class Holder(Protocol):
+    """A connection, as far as it takes room."""
+
+    progress: int
+    """Bytes of its payload that are there."""
+    patient: bool
+    """It has lost its share to others: it keeps the next one."""
+
+    def granted(self, room: bytearray) -> None:
+        """There is room now."""
+
+    def evicted(self) -> None:
+        """The room is somebody else's from now on."""
+
+
+class Buffers:
+    """Lends room. `later(seconds, work)` calls back, as `loop.call_later` does."""
+
+    def __init__(self, later: Callable[[float, Callable[[], None]], object]) -> None:
+        self._later = later
+        self._lent: dict[Holder, bytearray] = {}
+        self._in_use: dict[int, bytearray] = {}
+        """By identity: received whole, and not yet given back."""
+        self._bytes = 0
+        self._spare: list[bytearray] = []
+        self._waiting: deque[tuple[Holder, int]] = deque()
+        self._reviewed: dict[Holder, int] | None = None
+
+    def ask(self, holder: Holder, size: int) -> bytearray | None:
+        """Room for `size` bytes, or None: `granted` will be called."""
+        if not self._waiting and self._fits(size):
+            return self._lend(holder, size)
+        self._waiting.append((holder, size))
+        if self._reviewed is None:
+            self._review()
+        return None
+
+    def received(self, holder: Holder) -> None:
+        """The payload is whole; its bytes stay in use until `give_back` or `keep`."""
+        room = self._lent.pop(holder)
+        self._in_use[id(room)] = room
+
+    def give_back(self, room: bytearray) -> None:
+        """The bytes have been used."""
+        if self._in_use.pop(id(room), None) is not None:
+            self._free(room)
+
+    def keep(self, room: bytearray) -> None:
+        """The bytes belong to somebody else now; they count no longer."""
+        if self._in_use.pop(id(room), None) is not None:
+            self._bytes -= len(room)
+            self._serve()
+
+    def leave(self, holder: Holder) -> None:
+        """The connection is gone, or needs no room any more."""
+        self._waiting = deque(entry for entry in self._waiting if entry[0] is not holder)
+        if (room := self._lent.pop(holder, None)) is not None:
+            self._free(room)
+
+    def _fits(self, size: int) -> bool:
+        return self._bytes + size <= max(LEAST * size, FLOOR) or not self._bytes
+
+    def _lend(self, holder: Holder, size: int) -> bytearray:
+        room = next((spare for spare in self._spare if len(spare) == size), None)
+        if room is not None:
+            self._spare = [spare for spare in self._spare if spare is not room]
+        else:
+            self._spare = []  # payloads have another size now
+            room = bytearray(size)
+        self._lent[holder] = room
+        self._bytes += size
+        return room
+
+    def _free(self, room: bytearray) -> None:
+        self._bytes -= len(room)
+        self._spare.append(room)
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._waiting and self._fits(self._waiting[0][1]):
+            holder, size = self._waiting.popleft()
+            holder.granted(self._lend(holder, size))
+
+    def _review(self) -> None:
+        """While others wait: take the room of one that has been slow since the last look."""
+        if not self._waiting:
+            self._reviewed = None
+            return
+        before = self._reviewed or {}
+        self._reviewed = {holder: holder.progress for holder in self._lent}
+        self._later(REVIEW_SECONDS, self._review)
+        if all(holder.patient for holder, _ in self._waiting):
+            return
+        slow = [
+            holder
+            for holder, progress in before.items()
+            if holder in self._lent
+            and not holder.patient
+            and holder.progress - progress < PACE * REVIEW_SECONDS
+        ]
+        for holder in slow:
+            room = self._lent.pop(holder)
+            holder.evicted()
+            self._free(room)

@@ -96,8 +96,7 @@ def _run(folder: pathlib.Path, size: int, rounds: int, mtls: bool) -> list[float
         for i in range(HOMES)
     ]
     try:
-        if pods[0].wait(PATIENCE):
-            raise RuntimeError((folder / "npdc-0.log").read_text()[-2000:])
+        _wait(pods, folder)
     finally:
         for pod in pods:
             pod.kill()
@@ -107,6 +106,38 @@ def _run(folder: pathlib.Path, size: int, rounds: int, mtls: bool) -> list[float
             print(log.name, log.read_text()[-1500:], file=sys.stderr)
     done = [json.loads(line)["at"] for line in (folder / "history.jsonl").read_text().splitlines()]
     return [after - before for before, after in itertools.pairwise(done)][WARM_UP:]
+
+
+def _wait(pods: list[subprocess.Popen[bytes]], folder: pathlib.Path) -> None:
+    """Until the NPDC is done; meanwhile see what CPU the roles take."""
+    began = time.monotonic()
+    CPU.clear()
+    while pods[0].poll() is None:
+        if time.monotonic() - began > PATIENCE:
+            raise TimeoutError((folder / "npdc-0.log").read_text()[-2000:])
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            done = (folder / "history.jsonl").read_bytes().count(b"\n")
+            CPU.append((done, [_cpu(pod.pid) for pod in pods]))
+        time.sleep(0.1)
+    if pods[0].returncode:
+        raise RuntimeError((folder / "npdc-0.log").read_text()[-2000:])
+
+
+CPU: list[tuple[int, list[float]]] = []
+"""(rounds done, seconds of CPU of each pod) as last seen."""
+
+
+def _cpu(pid: int) -> float:
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def cpu_by_role() -> dict[str, float]:
+    """Seconds of CPU a round, of all pods of a role, in the last `measure`."""
+    seen = [entry for entry in CPU if entry[0] >= WARM_UP]
+    (first, before), (last, after) = seen[0], seen[-1]
+    spent = [(b - a) / max(1, last - first) for a, b in zip(before, after, strict=True)]
+    return {"npdc": spent[0], "mdcs": sum(spent[1 : 1 + MDCS]), "homes": sum(spent[1 + MDCS :])}
 
 
 def _identities(folder: pathlib.Path, uid: str) -> Any:
@@ -218,6 +249,7 @@ def main() -> None:
     middle = float(np.median(taken))
     print(f"{1 / middle:.2f} rounds/s, median of {len(taken)}: {middle * 1e3:.2f} ms "
           f"[{min(taken) * 1e3:.2f}–{max(taken) * 1e3:.2f}]")  # fmt: skip
+    print("CPU a round: " + ", ".join(f"{role} {ms * 1e3:.2f} ms" for role, ms in cpu_by_role().items()))
 
 
 if __name__ == "__main__":

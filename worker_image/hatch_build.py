@@ -1,7 +1,8 @@
-"""Compiles `elf_worker/exact/kernel.c` when the package is built or installed; alone: `python worker_image/hatch_build.py`.
+"""Compiles `elf_worker/exact/kernel.c` when the package is built or installed.
 
-The compiler is `$CC`, or cc, gcc, clang, or zig from PyPI (`pip install ziglang`). Where there is none, one line says
-so and the installation goes on: the same sums in numpy, slower.
+In a source tree: `python worker_image/hatch_build.py`. The compiler is `$CC`, or cc, gcc, clang, or zig
+from PyPI (`pip install ziglang`). Where there is none, one line says so and the installation goes on: the
+same sums in numpy, slower.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
     """Puts the library into the wheel, which is then for this platform alone."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Hatchling calls it before it packs; an editable installation finds the library in the source tree."""
+        """Called before anything is packed. An editable installation finds the library in the source tree."""
         if self.target_name != "wheel":
             return
         why = compile_kernel()

@@ -14,8 +14,8 @@ into two integers (so nothing depends on what it is added to), and integers add 
 
 The split needs no convert instruction: adding `1.5 · 2^(52-s)` to a float64 rounds it to a multiple of
 `2^-s` and leaves the integer in the low bits of the pattern (the constant's bits are subtracted in
-bulk, at the latest every `_CARRY_EVERY` additions; the loops are in `arithmetic`). It is the pre-rounding of Demmel and Nguyen,
-"Parallel Reproducible Summation" (2015), with a bin chosen once and for all.
+bulk, at the latest every `_CARRY_EVERY` additions; the loops are in `arithmetic`). It is the pre-rounding
+of Demmel and Nguyen, "Parallel Reproducible Summation" (2015), with a bin chosen once and for all.
 
 References: `tests/unit/worker/test_exact.py` states these laws as properties.
 """
@@ -57,9 +57,9 @@ class ExactSum:
 
     Vectors are float32, or bfloat16 as uint16: the upper halves of float32 patterns.
 
-    `add` is `reserve(check_vector(values))` and `fold(values)`, and `merge_packed` likewise. The parts are for who
-    checks in one thread, decides in a second and folds in a third; one thread at a time may touch one sum, but
-    `reserve` never disturbs a `fold`.
+    `add` is `reserve(check_vector(values))` and `fold(values)`, and `merge_packed` likewise. The parts are
+    for who checks in one thread, decides in a second and folds in a third; one thread at a time may touch
+    one sum, but `reserve` never disturbs a `fold`.
 
     Memory: 16 bytes per element, whatever the number of contributions.
     """
@@ -99,7 +99,7 @@ class ExactSum:
         Raises NotSummableError, and changes nothing, for another shape or dtype.
         """
         self._check_shape(values)
-        arithmetic.current.fold(np.ascontiguousarray(values), self._high, self._low)
+        arithmetic.current.fold(_in_a_row(values), self._high, self._low)
         self._raw += 1
         self._grow()
 
@@ -235,7 +235,7 @@ def mean_of_packed(size: int, payload: Any, bound: int, weight: float) -> Floats
 
 
 def mean_norm2_of_packed(size: int, payload: Any, bound: int, weight: float, counted: int) -> float:
-    """`ExactSum.mean_norm2` of the sum with these bytes (`pack`). Needs no memory; refuses as `mean_of_packed`."""
+    """`ExactSum.mean_norm2` of the sum with these bytes (`pack`); refuses what `mean_of_packed` does."""
     return _mean_of_packed(size, payload, bound, weight, None, counted)
 
 
@@ -253,7 +253,7 @@ def check_vector(values: Floats | Halves) -> int:
     """
     if values.dtype not in _TYPES:
         raise NotSummableError("WrongSize", f"{values.dtype} where float32 is expected")
-    return check_magnitude(arithmetic.current.largest(np.ascontiguousarray(values)))
+    return check_magnitude(arithmetic.current.largest(_in_a_row(values)))
 
 
 def check_magnitude(largest: float) -> int:
@@ -268,8 +268,9 @@ def check_magnitude(largest: float) -> int:
 def check_packed(size: int, payload: Any, bound: int) -> None:
     """Whether these bytes are the packed sum of so many elements whose magnitudes are at most `bound`.
 
-    Raises NotSummableError when the length is not what the headers say, when it is not the form that `pack` gives
-    the same sum, or when a magnitude exceeds the bound, so that a false bound cannot hide an overflow.
+    Raises NotSummableError when the length is not what the headers say, when it is not the form that `pack`
+    gives the same sum, or when a magnitude exceeds the bound, so that a false bound cannot hide an
+    overflow.
     """
     _check_declared(bound)
     packed = _bytes_of(payload)
@@ -311,6 +312,10 @@ def _limbs(size: int, payload: Any, bound: int) -> tuple[Ints, Ints]:
     if not (arithmetic.current.within(low, HALF) and arithmetic.current.within(high, bound << HIGH_BITS)):
         raise NotSummableError("OutOfRange", "limbs outside the range that their bound allows")
     return high, low
+
+
+def _in_a_row(values: Any) -> Any:
+    return np.ascontiguousarray(values)
 
 
 def _bytes_of(payload: Any) -> Bytes:

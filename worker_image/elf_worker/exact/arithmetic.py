@@ -1,7 +1,7 @@
 """The loops of exact sums: what they promise, and which of the two that have the same bits is used.
 
-`ELF_KERNEL=portable` means numpy, `ELF_KERNEL=compiled` insists on the compiled kernel; otherwise the kernel is
-used where it was built (`kernel.available()`).
+`ELF_KERNEL=portable` means numpy, `ELF_KERNEL=compiled` insists on the compiled kernel; otherwise the
+kernel is used where it was built (`kernel.available()`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from elf_worker.exact.form import Bytes, Floats, Halves, Ints
 
 
 class Arithmetic(Protocol):
-    """Arrays are one-dimensional and contiguous, and what belongs together is of one size: callers see to that.
+    """Arrays are one-dimensional and contiguous, and what belongs together is of one size; callers see to it.
 
     `high` and `low` are limbs (`form`); arrays of bytes, and of values, may lie at any address.
     """
@@ -41,13 +41,13 @@ class Arithmetic(Protocol):
         """
 
     def mean(self, high: Ints, low: Ints, weight: float, mean: Floats | None, counted: int) -> float:
-        """Canonical limbs over `weight`, into `mean` if it is given; `norm2` of its first `counted` elements."""
+        """Canonical limbs over `weight`, into `mean` if given; `norm2` of its first `counted` elements."""
 
     def pack(self, high: Ints, low: Ints, more_high: int, more_low: int) -> memoryview:
         """`settle`, then the packed form."""
 
     def check_packed(self, payload: Bytes, size: int, bound: int) -> int:
-        """Whether these bytes are a packed sum whose magnitudes are at most `bound`: one of `form`'s words."""
+        """One of `form`'s words: whether this is a packed sum with magnitudes of at most `bound`."""
 
     def merge_packed(self, payload: Bytes, high: Ints, low: Ints) -> int:
         """`merge` of a packed sum that has been checked.

@@ -6,10 +6,12 @@
 bytes of its elements, and the number of trailing zero bits that all of them have as integers in units of
 `2^-75`. Then the blocks. An element is its integer without these zeros, in two's complement. Of a block come
 first the lowest 4 bytes of all elements (if the width has 4 in it), then the next 2, then the last one;
-all little-endian. Width 8: 8 bytes. An element that needs more makes its block one of width 16: all high limbs,
-then all low limbs, and no zeros are taken off. A block of zeros has width 0 and nothing after its header.
+all little-endian. Width 8: 8 bytes. An element that needs more makes its block one of width 16: all high
+limbs, then all low limbs, and no zeros are taken off. A block of zeros has width 0 and nothing after its
+header.
 
-The zeros are as many, and the width as small, as can be: equal sums have equal bytes, and other forms are refused.
+The zeros are as many, and the width as small, as can be: equal sums have equal bytes, and other forms are
+refused.
 """
 
 from __future__ import annotations

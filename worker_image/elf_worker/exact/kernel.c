@@ -31,7 +31,7 @@ typedef __int128 i128;
 
 enum { HIGH_BITS = 30, LOW_BITS = 75, RATIO = LOW_BITS - HIGH_BITS };
 enum { BLOCK = 4096 };   /* elements of a packed block, and of a row of squares */
-enum { PIECE = 512 };    /* elements of temporaries, which stay in the nearest cache */
+enum { PIECE = 512 };    /* elements of temporaries */
 enum { WIDE = 16 };      /* bytes of an element as two limbs */
 enum { MOST_TRAILING = 106 };
 #define HIGH_MAGIC 6291456.0               /* 1.5 * 2^(52 - 30) */
@@ -351,27 +351,56 @@ BODY void write_planes(int width, const i64 *restrict values, size_t block, size
             ones[i] = (uint8_t)(values[i] >> 8 * (width & 6));
 }
 
+/* Element `i` of such a block, whose planes begin at these addresses. */
+BODY int64_t read_element(int width, const u8 *restrict in, size_t block, size_t i)
+{
+    if (width == 8)
+        return ((const i64 *)in)[i];
+    uint64_t x = 0;
+    if (width & 4)
+        x |= ((const u32 *)in)[i];
+    if (width & 2)
+        x |= (uint64_t)((const u16 *)(in + (width & 4) * block))[i] << 8 * (width & 4);
+    if (width & 1)
+        x |= (uint64_t)(in + (width & 6) * block)[i] << 8 * (width & 6);
+    return (int64_t)(x << (64 - 8 * width)) >> (64 - 8 * width);
+}
+
 BODY void read_planes(int width, const u8 *restrict in, size_t block, size_t at, size_t n, i64 *restrict values)
 {
-    if (width == 8) {
-        const i64 *all = (const i64 *)in + at;
-        for (size_t i = 0; i < n; i++)
-            values[i] = all[i];
-        return;
-    }
-    const u32 *fours = (const u32 *)in + at;
-    const u16 *twos = (const u16 *)(in + (width & 4) * block) + at;
-    const u8 *ones = in + (width & 6) * block + at;
+    for (size_t i = 0; i < n; i++)
+        values[i] = read_element(width, in, block, at + i);
+}
+
+BODY void merge_planes(int width, const u8 *restrict in, size_t n, int trailing, i64 *restrict high, i64 *restrict low)
+{
+    if (trailing < RATIO)
+        for (size_t i = 0; i < n; i++) {
+            int64_t value = read_element(width, in, n, i), top = ((value >> (RATIO - 1 - trailing)) + 1) >> 1;
+            uint64_t rest = ((uint64_t)value - ((uint64_t)top << (RATIO - trailing))) << trailing;
+            high[i] = (int64_t)((uint64_t)high[i] + (uint64_t)top);
+            low[i] = (int64_t)((uint64_t)low[i] + rest);
+        }
+    else
+        for (size_t i = 0; i < n; i++) {
+            uint64_t value = (uint64_t)read_element(width, in, n, i);
+            high[i] = (int64_t)((uint64_t)high[i] + (value << (trailing - RATIO)));
+        }
+}
+
+typedef struct { uint64_t any; int64_t low, high; } Reach;
+
+BODY Reach reach_of_planes(int width, const u8 *restrict in, size_t n)
+{
+    uint64_t any = 0;
+    int64_t low = 0, high = 0;
     for (size_t i = 0; i < n; i++) {
-        uint64_t x = 0;
-        if (width & 4)
-            x |= fours[i];
-        if (width & 2)
-            x |= (uint64_t)twos[i] << 8 * (width & 4);
-        if (width & 1)
-            x |= (uint64_t)ones[i] << 8 * (width & 6);
-        values[i] = (int64_t)(x << (64 - 8 * width)) >> (64 - 8 * width);
+        int64_t value = read_element(width, in, n, i);
+        any |= (uint64_t)value;
+        low = value < low ? value : low;
+        high = value > high ? value : high;
     }
+    return (Reach){any, low, high};
 }
 
 BODY void write_block(Form form, const i64 *restrict high, const i64 *restrict low, size_t n, u8 *restrict out)
@@ -453,21 +482,15 @@ BODY int check_limbs(const i64 *restrict high, const i64 *restrict low, size_t n
 
 BODY int check_planes(Form form, const u8 *restrict in, size_t n, u128 most)
 {
-    uint64_t any = 0;
-    int64_t low = 0, high = 0;
-    for (size_t at = 0; at < n; at += PIECE) {
-        int64_t values[PIECE];
-        size_t k = smaller(PIECE, n - at);
-        read_piece(form.width, in, n, at, k, (i64 *)values);
-        for (size_t i = 0; i < k; i++) {
-            any |= (uint64_t)values[i];
-            low = values[i] < low ? values[i] : low;
-            high = values[i] > high ? values[i] : high;
-        }
+    Reach found = {0, 0, 0};
+    switch (form.width) {
+#define CASE(w) case w: found = reach_of_planes(w, in, n); break;
+        EACH_WIDTH(CASE)
+#undef CASE
     }
-    uint64_t below = -(uint64_t)low, above = (uint64_t)high; /* the former may be 2^63 */
+    uint64_t below = -(uint64_t)found.low, above = (uint64_t)found.high; /* the former may be 2^63 */
     uint64_t reach = below > above ? below - 1 : above;
-    if (!(any & 1) || (length_of(reach) + 8) / 8 != form.width)
+    if (!(found.any & 1) || (length_of(reach) + 8) / 8 != form.width)
         return NOT_CANONICAL;
     uint64_t largest = below > above ? below : above;
     return largest <= most >> form.trailing ? FINE : OUT_OF_BOUND;
@@ -501,12 +524,10 @@ BODY int merge_packed_body(const u8 *restrict payload, size_t bytes, size_t n, i
         size_t block = smaller(BLOCK, n - start);
         if (header[0] == WIDE)
             merge_body(high + start, low + start, block, (const i64 *)body, (const i64 *)body + block);
-        for (size_t at = 0; header[0] && header[0] != WIDE && at < block; at += PIECE) {
-            int64_t values[PIECE], more_high[PIECE], more_low[PIECE];
-            size_t k = smaller(PIECE, block - at);
-            read_piece(header[0], body, block, at, k, (i64 *)values);
-            shift_left_body((i64 *)values, k, header[1], (i64 *)more_high, (i64 *)more_low);
-            merge_body(high + start + at, low + start + at, k, (i64 *)more_high, (i64 *)more_low);
+        switch (header[0]) {
+#define CASE(w) case w: merge_planes(w, body, block, header[1], high + start, low + start); break;
+            EACH_WIDTH(CASE)
+#undef CASE
         }
         body += block * (size_t)header[0];
     }

@@ -1,7 +1,7 @@
 """The compiled loops (`kernel.c`), by ctypes: the interpreter's lock is free while one runs.
 
-The library is built when the package is (`hatch_build.py`). Where it is missing, of another version or of another
-machine, there is none, and `portable` does the same, slower.
+The library is built when the package is (`hatch_build.py`). Where it is missing, of another version or of
+another machine, there is none, and `portable` does the same, slower.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from elf_worker.exact.form import (
     BAD_HEADER,
@@ -28,8 +29,9 @@ from elf_worker.exact.form import (
     Halves,
     Ints,
     blocks_of,
-    max_packed_bytes,
 )
+
+Wide = npt.NDArray[np.float64]
 
 _CHUNK: Final = 16 * BLOCK  # elements: the temporaries of one chunk stay in the cache; whole rows of squares
 
@@ -39,14 +41,11 @@ def largest(values: Floats | Halves) -> float:
     most = 0.0
     for part in _parts(values.size):
         chunk = values[part]
-        if chunk.dtype == np.uint16:
-            reach = float((np.uint32((chunk & 0x7FFF).max()) << np.uint32(16)).view(np.float32))
-        else:
-            low, high = chunk.min(), chunk.max()
-            reach = float(max(-low, high)) if low == low and high == high else float("nan")
-        if reach != reach:
-            return reach
-        most = max(most, reach)
+        exact = _widened(chunk.view(np.uint16)) if chunk.dtype == np.uint16 else chunk
+        low, high = float(exact.min()), float(exact.max())
+        if low != low or high != high:
+            return float("nan")
+        most = max(most, -low, high)
     return most
 
 
@@ -57,10 +56,7 @@ def fold(values: Floats | Halves, high: Ints, low: Ints) -> None:
     for part in _parts(values.size):
         chunk = values[part]
         wide, top = all_wide[: chunk.size], all_top[: chunk.size]
-        if chunk.dtype == np.uint16:
-            wide[:] = (chunk.astype(np.uint32) << np.uint32(16)).view(np.float32)
-        else:
-            wide[:] = chunk
+        wide[:] = _widened(chunk.view(np.uint16)) if chunk.dtype == np.uint16 else chunk
         np.add(wide, HIGH_MAGIC, out=top)
         high[part] += top.view(np.int64)
         top -= HIGH_MAGIC
@@ -190,6 +186,10 @@ def _packed_blocks(payload: Bytes, size: int) -> Iterator[tuple[slice, int, int,
         at = end
 
 
+def _widened(values: Halves) -> Floats:
+    return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
 # -- norms and means --------------------------------------------------------------------------------------
 
 
@@ -201,7 +201,7 @@ def _quotient(high: Ints, low: Ints, weight: float) -> Floats:
         return total.astype(np.float32)
 
 
-def _add_squares(values: Floats, row: np.ndarray) -> None:
+def _add_squares(values: Floats, row: Wide) -> None:
     squares = values.astype(np.float64)
     squares *= squares
     for start in range(0, squares.size, BLOCK):
@@ -209,7 +209,7 @@ def _add_squares(values: Floats, row: np.ndarray) -> None:
         row[: part.size] += part
 
 
-def _halved(row: np.ndarray) -> float:
+def _halved(row: Wide) -> float:
     while row.size > 1:
         half = row.size // 2
         row = row[:half] + row[half:]
@@ -289,7 +289,7 @@ def _unpacked(body: Bytes, width: int, trailing: int) -> tuple[Ints, Ints]:
 
 def _check_length(payload: Bytes, size: int) -> int:
     blocks = blocks_of(size)
-    if payload.size < 2 * blocks or payload.size > max_packed_bytes(size):
+    if payload.size < 2 * blocks:
         return WRONG_SIZE
     headers = payload[: 2 * blocks].reshape(blocks, 2)
     width, trailing = headers[:, 0].astype(np.int64), headers[:, 1]

@@ -71,9 +71,10 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called before anything is packed. An editable installation finds the library in the source tree."""
-        if self.target_name != "wheel":
-            return
-        why = compile_kernel()
+        wish = os.environ.get("ELF_KERNEL", "")
+        why = "ELF_KERNEL=portable" if wish == "portable" else compile_kernel()
+        if why and wish == "compiled":
+            raise RuntimeError(f"ELF_KERNEL=compiled, and {why}")
         if why:
             self.app.display_warning(lesson(why))
             return
@@ -85,7 +86,7 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[misc]
 
 def lesson(why: str) -> str:
     """What it costs that there is no library."""
-    return f"sums will be made by numpy, about a third as fast, with the same bits: {why}"
+    return f"sums will be made by numpy, at a third of the speed or less, with the same bits: {why}"
 
 
 def main() -> int:

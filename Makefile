@@ -96,7 +96,7 @@ checkov: $(MARK) helm
 	$(CHECKOV) --directory .cache/rendered --framework kubernetes --skip-download --quiet --compact
 
 bench: $(MARK)
-	$(BIN)/python tests/bench/run.py
+	$(BIN)/python tests/bench/sums.py
 	$(BIN)/python tests/bench/memory.py
 
 images:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 from fractions import Fraction
 from unittest import mock
 
@@ -12,7 +13,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elf_worker.exact import ExactSum, NotSummableError, accumulator, mean_of
+from elf_worker.exact import (
+    ExactSum,
+    NotSummableError,
+    accumulator,
+    arithmetic,
+    check_packed,
+    check_vector,
+    max_packed_bytes,
+    mean_norm2_of_packed,
+    mean_of,
+    mean_of_packed,
+    portable,
+)
+from kernels import compiled, using
 
 SIZE = 3
 UNIT = Fraction(1, 2**75)
@@ -24,6 +38,14 @@ values = st.one_of(
 )
 vectors = st.lists(values, min_size=SIZE, max_size=SIZE).map(lambda v: np.array(v, np.float32))
 contributions = st.lists(vectors, max_size=12)
+
+
+@pytest.fixture(scope="module", autouse=True, params=["compiled", "portable"])
+def loops(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Each law holds with both."""
+    wanted = portable if request.param == "portable" else compiled(lambda: tmp_path_factory.mktemp("kernel"))
+    with using(wanted):
+        yield
 
 
 def sum_of(parts: list[np.ndarray], size: int = SIZE) -> ExactSum:
@@ -169,7 +191,7 @@ def test_carrying_changes_no_bit(monkeypatch: pytest.MonkeyPatch, every: int, co
     expected = state(sum_of(parts))
     monkeypatch.setattr(accumulator, "_CARRY_EVERY", every)
     total = sum_of(parts)
-    assert total._raw < every
+    assert total._raw <= total._grown < every
     assert state(total) == expected
 
 
@@ -178,8 +200,8 @@ def test_low_limbs_survive_the_most_additions_without_a_carry() -> None:
     part = np.full(1, 2.0**-31 - 2.0**-55, np.float32)
     total = ExactSum(1)
     for _ in range(accumulator._CARRY_EVERY - 1):  # `add` without its checks: they take most of the time
-        accumulator._fold(part, total._high, total._low)
-    total._raw = accumulator._CARRY_EVERY - 1
+        arithmetic.current.fold(part, total._high, total._low)
+    total._raw = total._grown = accumulator._CARRY_EVERY - 1
     total.add(part)
     limbs = np.frombuffer(total.to_bytes(), "<i8")
     exact = Fraction(int(limbs[0]), 2**30) + Fraction(int(limbs[1]), 2**75)
@@ -187,7 +209,7 @@ def test_low_limbs_survive_the_most_additions_without_a_carry() -> None:
 
 
 def test_vectors_longer_than_a_chunk() -> None:
-    size = accumulator._CHUNK + 5
+    size = portable._CHUNK + 5
     part = np.arange(size, dtype=np.float32) / 7
     total = sum_of([part, part, -part], size)
     assert np.array_equal(total.mean(1), part)
@@ -273,7 +295,7 @@ def test_bytes_need_not_be_copied_to_be_counted(
 ) -> None:
     sent = sum_of(b)
     wire = bytes(sent.to_bytes())
-    with mock.patch.object(accumulator, "_CHUNK", 2):  # more than one, and one that is not full
+    with mock.patch.object(portable, "_CHUNK", 2):  # more than one, and one that is not full
         total = sum_of(a)
         total.merge_bytes(wire, sent.bound)
         assert state(total) == state(sum_of(a + b))
@@ -341,3 +363,186 @@ def test_a_sum_received_is_a_copy(parts: list[np.ndarray]) -> None:
     before = state(received)
     wire[:] = bytes(len(wire))
     assert state(received) == before
+
+
+# -- packed -----------------------------------------------------------------------------------------------
+
+
+@given(contributions, st.randoms(use_true_random=False))
+def test_equal_sums_have_equal_packed_bytes(parts: list[np.ndarray], rng: random.Random) -> None:
+    shuffled = list(parts)
+    rng.shuffle(shuffled)
+    wire = sum_of(parts).pack()
+    assert wire == grow(shuffled, rng).pack()
+    assert len(wire) <= max_packed_bytes(SIZE)
+
+
+@given(contributions, contributions, st.integers(1, 9))
+def test_a_packed_sum_is_as_good(a: list[np.ndarray], b: list[np.ndarray], weight: int) -> None:
+    sent = sum_of(b)
+    wire, bound = sent.pack(), sent.bound
+    total = sum_of(a)
+    total.merge_packed(wire, bound)
+    assert state(total) == state(sum_of(a + b))
+    mean = mean_of_packed(SIZE, wire, bound, weight)
+    assert mean.tobytes() == sent.mean(weight).tobytes()
+    for counted in range(SIZE + 1):
+        norm2 = arithmetic.current.norm2(mean[:counted])
+        assert norm2 == mean_norm2_of_packed(SIZE, wire, bound, weight, counted)
+        assert norm2 == sent.mean_norm2(weight, counted)
+    assert state(sent) == state(sum_of(b)), "looking at it changes nothing"
+
+
+def test_a_packed_sum_of_zeros_is_its_headers() -> None:
+    assert bytes(ExactSum(SIZE).pack()) == b"\0\0"
+    assert bytes(ExactSum(0).pack()) == b""
+    total = sum_of([np.array([1, 2, 3], np.float32)])
+    before = state(total)
+    total.merge_packed(b"\0\0", 0)
+    assert state(total) == before
+
+
+@pytest.mark.parametrize(
+    ("element", "expected"),
+    [
+        (1.0, b"\x01\x4b\x01"),  # 1 · 2^75
+        (-3.0, b"\x01\x4b\xfd"),
+        (2.0**-75, b"\x01\x00\x01"),
+        (129 * 2.0**-40, b"\x02\x23\x81\x00"),
+        ((2**17 + 1) * 2.0**-10, b"\x03\x41\x01\x00\x02"),
+    ],
+)
+def test_the_packed_form_byte_by_byte(element: float, expected: bytes) -> None:
+    assert bytes(sum_of([np.full(1, element, np.float32)], 1).pack()) == expected
+
+
+def test_a_block_that_needs_more_than_eight_bytes_is_two_rows_of_limbs() -> None:
+    total = sum_of([np.array([1.0, 2.0**-75], np.float32)], 2)
+    assert bytes(total.pack()) == b"\x10\0" + np.array([2**30, 0, 0, 1], "<i8").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("payload", "bound", "reason"),
+    [
+        (None, 0, "WrongSize"),
+        (b"", 0, "WrongSize"),
+        (b"\x01", 0, "WrongSize"),
+        (b"\x01\x4b", 1, "WrongSize"),
+        (b"\x01\x4b\x01\x00", 1, "WrongSize"),
+        (b"\x00\x00", -1, "Overflow"),
+        (b"\x00\x00", 2**32, "Overflow"),
+        (b"\x09\x00" + bytes(9), 1, "OutOfRange"),  # no such width
+        (b"\x01\x6b\x01", 2**32 - 1, "OutOfRange"),  # more zeros than there can be
+        (b"\x00\x01", 1, "OutOfRange"),
+        (b"\x01\x00\x00", 1, "OutOfRange"),  # a zero at length
+        (b"\x01\x4a\x02", 1, "OutOfRange"),  # one zero is not taken off
+        (b"\x02\x4b\x01\x00", 1, "OutOfRange"),  # wider than it has to be
+        (b"\x10\x00" + np.array([2**30, 0], "<i8").tobytes(), 1, "OutOfRange"),
+        (b"\x01\x4b\x01", 0, "OutOfRange"),
+        (b"\x01\x4b\x03", 2, "OutOfRange"),
+        (b"\x01\x4b\xfd", 2, "OutOfRange"),
+    ],
+)
+def test_bad_packed_sums_are_refused(payload: bytes | None, bound: int, reason: str) -> None:
+    total = sum_of([np.array([0.75], np.float32)], 1)
+    before = state(total)
+    for take in (
+        lambda: check_packed(1, payload, bound),
+        lambda: total.merge_packed(payload, bound),
+        lambda: mean_of_packed(1, payload, bound, 1.0),
+        lambda: mean_norm2_of_packed(1, payload, bound, 1.0, 1),
+    ):
+        with pytest.raises(NotSummableError) as refusal:
+            take()
+        assert refusal.value.reason == reason
+    assert state(total) == before
+
+
+def test_a_packed_sum_counts_against_the_capacity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accumulator, "CAPACITY", 10)
+    other = sum_of([np.array([5, 0, 0], np.float32)])
+    total = sum_of([np.array([0, 5, 0], np.float32)])
+    before = state(total)
+    with pytest.raises(NotSummableError) as refusal:
+        total.merge_packed(other.pack(), other.bound)
+    assert refusal.value.reason == "Overflow"
+    assert state(total) == before
+
+
+# -- in parts, and again ----------------------------------------------------------------------------------
+
+
+@given(contributions)
+def test_adding_in_parts_is_adding(parts: list[np.ndarray]) -> None:
+    total = ExactSum(SIZE)
+    for part in parts:
+        total.reserve(check_vector(part))
+    for part in reversed(parts):
+        total.fold(part)
+    assert state(total) == state(sum_of(parts))
+
+
+@given(contributions, contributions)
+def test_folding_what_was_packed_in_parts_is_merging(a: list[np.ndarray], b: list[np.ndarray]) -> None:
+    wires = [(sum_of([part]).pack(), sum_of([part]).bound) for part in b]
+    total = sum_of(a)
+    for wire, bound in wires:
+        check_packed(SIZE, wire, bound)
+        total.reserve(bound)
+    for wire, _ in wires:
+        total.fold_packed(wire)
+    assert state(total) == state(sum_of(a + b))
+
+
+@given(contributions, contributions)
+def test_a_sum_that_was_cleared_is_a_new_one(a: list[np.ndarray], b: list[np.ndarray]) -> None:
+    total = sum_of(a)
+    memory = total._high, total._low
+    total.clear()
+    assert state(total) == state(ExactSum(SIZE))
+    for part in b:
+        total.add(part)
+    assert state(total) == state(sum_of(b))
+    assert total._high is memory[0]
+    assert total._low is memory[1]
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD)
+def test_no_part_takes_what_the_whole_refuses(bad: np.ndarray, reason: str) -> None:
+    """A fold reads as many elements as the sum has: it must look, whoever has looked before."""
+    total = sum_of([np.array([1, 2, 3], np.float32)])
+    before = state(total)
+    with pytest.raises(NotSummableError) as refusal:
+        if reason == "WrongSize":
+            total.fold(bad)
+        else:
+            check_vector(bad)
+    assert refusal.value.reason == reason
+    assert state(total) == before
+    if bad.dtype != np.float32:
+        with pytest.raises(NotSummableError):
+            check_vector(bad)
+
+
+@pytest.mark.parametrize("wire", [None, b"", b"\x01\x4b", b"\x01\x4b\x01\x01", b"\xff\xff" + bytes(255)])
+def test_a_fold_of_packed_bytes_looks_at_their_length(wire: bytes | None) -> None:
+    total = sum_of([np.array([0.75], np.float32)], 1)
+    before = state(total)
+    with pytest.raises(NotSummableError):
+        total.fold_packed(wire)
+    assert state(total) == before
+
+
+def test_vectors_need_not_lie_in_a_row() -> None:
+    part = np.arange(2 * SIZE, dtype=np.float32)[::2]
+    assert state(sum_of([part])) == state(sum_of([part.copy()]))
+    assert check_vector(part) == 4
+
+
+def test_a_bound_that_may_not_be_reserved_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accumulator, "CAPACITY", 10)
+    total = ExactSum(SIZE)
+    total.reserve(9)
+    with pytest.raises(NotSummableError):
+        total.reserve(1)
+    assert total.bound == 9

@@ -16,11 +16,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from elf_worker.exact import arithmetic
+
 Floats = npt.NDArray[np.float32]
 
 SMALLEST_GROUP = 3
 """Homes below which a median or a trimmed mean protects from nothing."""
-_ROW = 4096
 
 
 def norm(values: Floats) -> float:
@@ -28,14 +29,7 @@ def norm(values: Floats) -> float:
 
     Rows of 4,096 squares are added one after the other, then the row is folded in halves.
     """
-    sums = np.zeros(_ROW)
-    for start in range(0, values.size, _ROW):
-        part = values[start : start + _ROW].astype(np.float64)
-        sums[: part.size] += part * part
-    while sums.size > 1:
-        half = sums.size // 2
-        sums = sums[:half] + sums[half:]
-    return math.sqrt(float(sums[0]))
+    return math.sqrt(arithmetic.current.norm2(np.ascontiguousarray(values, np.float32)))
 
 
 def clip(vector: Floats, weight: int, limit: float) -> Floats:

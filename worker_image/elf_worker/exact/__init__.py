@@ -1,5 +1,23 @@
 """Exact sums: the same bits for any order, any tree, any split."""
 
-from elf_worker.exact.accumulator import ExactSum, NotSummableError, check_vector, mean_of
+from elf_worker.exact.accumulator import (
+    ExactSum,
+    NotSummableError,
+    check_packed,
+    check_vector,
+    mean_norm2_of_packed,
+    mean_of,
+    mean_of_packed,
+)
+from elf_worker.exact.form import max_packed_bytes
 
-__all__ = ["ExactSum", "NotSummableError", "check_vector", "mean_of"]
+__all__ = [
+    "ExactSum",
+    "NotSummableError",
+    "check_packed",
+    "check_vector",
+    "max_packed_bytes",
+    "mean_norm2_of_packed",
+    "mean_of",
+    "mean_of_packed",
+]

@@ -14,37 +14,30 @@ into two integers (so nothing depends on what it is added to), and integers add 
 
 The split needs no convert instruction: adding `1.5 · 2^(52-s)` to a float64 rounds it to a multiple of
 `2^-s` and leaves the integer in the low bits of the pattern (the constant's bits are subtracted in
-bulk, at the latest every `_CARRY_EVERY` additions). It is the pre-rounding of Demmel and Nguyen,
-"Parallel Reproducible Summation" (2015), with a bin chosen once and for all.
+bulk, at the latest every `_CARRY_EVERY` additions; the loops are in `arithmetic`). It is the pre-rounding
+of Demmel and Nguyen, "Parallel Reproducible Summation" (2015), with a bin chosen once and for all.
 
 References: `tests/unit/worker/test_exact.py` states these laws as properties.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
-HIGH_BITS: Final = 30
-LOW_BITS: Final = 75
+from elf_worker.exact import arithmetic, form
+from elf_worker.exact.form import HALF, HIGH_BITS, Bytes, Floats, Halves, Ints
+
 LIMIT: Final = 2.0**21
 """Magnitudes from here on are refused."""
 CAPACITY: Final = 2**32
 """Largest sum of (ceilings of) magnitudes one accumulator takes."""
 
-_HIGH_MAGIC: Final = 1.5 * 2.0 ** (52 - HIGH_BITS)
-_LOW_MAGIC: Final = 1.5 * 2.0 ** (52 - LOW_BITS)
-_HIGH_PATTERN: Final = np.array([_HIGH_MAGIC]).view(np.int64)[0]
-_LOW_PATTERN: Final = np.array([_LOW_MAGIC]).view(np.int64)[0]
+_HIGH_PATTERN: Final = int(np.array([form.HIGH_MAGIC]).view(np.int64)[0])
+_LOW_PATTERN: Final = int(np.array([form.LOW_MAGIC]).view(np.int64)[0])
 _CARRY_EVERY: Final = 2**17  # |low| grows by at most 2^44 a time: 2^61 before it must be carried
-_CHUNK: Final = 1 << 15  # elements: the temporaries of one chunk stay in the cache
-_LIMB_RATIO: Final = LOW_BITS - HIGH_BITS
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
+_TYPES: Final = (np.dtype(np.float32), np.dtype(np.uint16))
 
 
 class NotSummableError(ValueError):
@@ -56,52 +49,59 @@ class NotSummableError(ValueError):
         """CamelCase, for counters and conditions: NonFinite, OutOfRange, WrongSize, Overflow."""
 
 
-def largest_magnitude(values: Floats) -> float:
-    """`max |x|`; NaN if any element is."""
-    if values.size == 0:
-        return 0.0
-    low, high = values.min(), values.max()
-    return float(max(-low, high)) if low == low and high == high else float("nan")
-
-
 class ExactSum:
     """The exact sum of float32 vectors of one size.
 
     A commutative monoid: `ExactSum(n)` is the identity, `add` and `merge` commute and associate, and equal
-    multisets of contributions have equal `to_bytes()`.
+    multisets of contributions have equal `to_bytes()` and equal `pack()`.
+
+    Vectors are float32, or bfloat16 as uint16: the upper halves of float32 patterns.
+
+    `add` is `reserve(check_vector(values))` and `fold(values)`, and `merge_packed` likewise. The parts are
+    for who checks in one thread, decides in a second and folds in a third; one thread at a time may touch
+    one sum, but `reserve` never disturbs a `fold`.
 
     Memory: 16 bytes per element, whatever the number of contributions.
     """
 
-    __slots__ = ("_high", "_low", "_raw", "bound", "size")
+    __slots__ = ("_grown", "_high", "_low", "_raw", "bound", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._high: Ints = np.zeros(size, np.int64)
         self._low: Ints = np.zeros(size, np.int64)
         self._raw = 0  # additions since the constants were last subtracted
+        self._grown = 0  # additions and merges since limbs were last carried
         self.bound = 0
         """Sum of the ceilings of the contributions' largest magnitudes."""
 
-    def add(self, values: Floats) -> None:
-        """Add one float32 vector of shape `(size,)`.
+    def add(self, values: Floats | Halves) -> None:
+        """Add one vector of shape `(size,)`.
 
         Raises NotSummableError, and changes nothing, for another shape or dtype, NaN, infinity, a magnitude
         of `2^21` or more, or when the capacity is spent.
         """
-        if values.shape != (self.size,) or values.dtype != np.float32:
-            raise NotSummableError(
-                "WrongSize", f"{values.dtype}{list(values.shape)} where float32[{self.size}] is expected"
-            )
-        bound = self.bound + check_magnitude(largest_magnitude(values))
-        _check_capacity(bound)
-        with np.errstate(over="ignore"):
-            for part in _parts(self.size):
-                _fold(values[part], self._high[part], self._low[part])
-        self.bound = bound
+        self._check_shape(values)
+        self.reserve(check_vector(values))
+        self.fold(values)
+
+    def reserve(self, bound: int) -> None:
+        """Count the bound of a contribution that is about to be folded.
+
+        Raises NotSummableError, and changes nothing, when the capacity is spent.
+        """
+        _check_capacity(self.bound + bound)
+        self.bound += bound
+
+    def fold(self, values: Floats | Halves) -> None:
+        """Add a vector that `check_vector` has let pass and whose bound is reserved.
+
+        Raises NotSummableError, and changes nothing, for another shape or dtype.
+        """
+        self._check_shape(values)
+        arithmetic.current.fold(_in_a_row(values), self._high, self._low)
         self._raw += 1
-        if self._raw >= _CARRY_EVERY:
-            self._settle()
+        self._grow()
 
     def merge(self, other: ExactSum) -> None:
         """Add everything that was added to `other`, which keeps its value.
@@ -114,21 +114,35 @@ class ExactSum:
         self._take(other._high, other._low, other.bound)
 
     def merge_bytes(self, payload: Any, bound: int) -> None:
-        """Add what the sum with these bytes holds, without a copy of it.
+        """Add what the sum with these bytes (`to_bytes`) holds, without a copy of it.
 
         Raises NotSummableError, and changes nothing, for what `from_bytes` or `merge` would refuse.
         """
-        high, low = _limbs(self.size, payload, bound)
-        self._take(high, low, bound)
+        self._take(*_limbs(self.size, payload, bound), bound)
 
-    def _take(self, high: Ints, low: Ints, bound: int) -> None:
-        _check_capacity(self.bound + bound)
-        self._settle()
-        for part in _parts(self.size):
-            self._high[part] += high[part]
-            self._low[part] += low[part]
-            _carry(self._high[part], self._low[part])
-        self.bound += bound
+    def merge_packed(self, payload: Any, bound: int) -> None:
+        """Add what the sum with these bytes (`pack`) holds, without a copy of it.
+
+        Raises NotSummableError, and changes nothing, for what `check_packed` or `merge` would refuse.
+        """
+        check_packed(self.size, payload, bound)
+        self.reserve(bound)
+        self.fold_packed(payload)
+
+    def fold_packed(self, payload: Any) -> None:
+        """Add a packed sum that `check_packed` has let pass and whose bound is reserved.
+
+        Raises NotSummableError, and changes nothing, for bytes of another length.
+        """
+        packed = _bytes_of(payload)
+        _refuse(arithmetic.current.merge_packed(packed, self._high, self._low), packed, self.size)
+        self._grow()
+
+    def clear(self) -> None:
+        """Forget everything: the identity again, in the same memory."""
+        self._high.fill(0)
+        self._low.fill(0)
+        self._raw = self._grown = self.bound = 0
 
     def mean(self, weight: float) -> Floats:
         """The sum divided by `weight`, float32 of shape `(size,)`.
@@ -137,7 +151,23 @@ class ExactSum:
         `2^-24 · (1 + 2^-27)` of the exact quotient, relative, while the sum's magnitude is below `2^23`.
         """
         self._settle()
-        return _mean(self._high, self._low, weight)
+        mean: Floats = np.empty(self.size, np.float32)
+        arithmetic.current.mean(self._high, self._low, float(weight), mean, 0)
+        return mean
+
+    def mean_norm2(self, weight: float, counted: int) -> float:
+        """The sum of squares (`Arithmetic.norm2`) of the first `counted` elements of `mean(weight)`.
+
+        Needs no memory.
+        """
+        self._settle()
+        return arithmetic.current.mean(self._high, self._low, float(weight), None, counted)
+
+    def pack(self) -> memoryview:
+        """Canonical bytes in the packed form (`form`): at most `max_packed_bytes(size)`, often a third."""
+        packed = arithmetic.current.pack(self._high, self._low, *self._surplus())
+        self._raw = self._grown = 0
+        return packed
 
     def to_bytes(self) -> memoryview:
         """Canonical bytes: all high limbs, then all low limbs, little-endian int64. Size `16 * size`."""
@@ -155,33 +185,75 @@ class ExactSum:
         high, low = _limbs(size, payload, bound)
         result = cls(size)
         result._high[:], result._low[:] = high, low
-        for part in _parts(size):
-            _carry(result._high[part], result._low[part])  # the range has one value more than canonical limbs
+        result._grown = 1  # the range has one value more than canonical limbs
         result.bound = bound
         return result
 
+    def _check_shape(self, values: Any) -> None:
+        if values.shape != (self.size,) or values.dtype not in _TYPES:
+            raise NotSummableError(
+                "WrongSize", f"{values.dtype}{list(values.shape)} where float32[{self.size}] is expected"
+            )
+
+    def _take(self, high: Ints, low: Ints, bound: int) -> None:
+        self.reserve(bound)
+        arithmetic.current.merge(self._high, self._low, high, low)
+        self._grow()
+
+    def _grow(self) -> None:
+        self._grown += 1
+        if self._grown >= _CARRY_EVERY:
+            self._settle()
+
     def _settle(self) -> None:
         """Subtract the constants of raw additions and carry: the canonical form."""
-        if not self._raw:
+        if not self._grown:
             return  # it is canonical already
-        surplus = (_wrap(self._raw * int(pattern)) for pattern in (_HIGH_PATTERN, _LOW_PATTERN))
-        high, low = map(np.int64, surplus)
-        with np.errstate(over="ignore"):
-            for part in _parts(self.size):
-                self._high[part] -= high
-                self._low[part] -= low
-                _carry(self._high[part], self._low[part])
-        self._raw = 0
+        arithmetic.current.settle(self._high, self._low, *self._surplus())
+        self._raw = self._grown = 0
+
+    def _surplus(self) -> tuple[int, int]:
+        return _wrap(self._raw * _HIGH_PATTERN), _wrap(self._raw * _LOW_PATTERN)
 
 
 def mean_of(size: int, payload: Any, bound: int, weight: float) -> Floats:
     """`ExactSum.from_bytes(size, payload, bound).mean(weight)`, without a copy of the sum."""
-    return _mean(*_limbs(size, payload, bound), weight)
+    high, low = _limbs(size, payload, bound)
+    mean: Floats = np.empty(size, np.float32)
+    arithmetic.current.mean(high, low, float(weight), mean, 0)
+    return mean
 
 
-def check_vector(values: Floats) -> None:
-    """Raises NotSummableError for a vector that no accumulator would take, whatever it holds already."""
-    check_magnitude(largest_magnitude(values))
+def mean_of_packed(size: int, payload: Any, bound: int, weight: float) -> Floats:
+    """The mean (`ExactSum.mean`) of the sum with these bytes (`pack`), without a copy of the sum.
+
+    Raises NotSummableError for what `check_packed` refuses.
+    """
+    mean: Floats = np.empty(size, np.float32)
+    _mean_of_packed(size, payload, bound, weight, mean, 0)
+    return mean
+
+
+def mean_norm2_of_packed(size: int, payload: Any, bound: int, weight: float, counted: int) -> float:
+    """`ExactSum.mean_norm2` of the sum with these bytes (`pack`); refuses what `mean_of_packed` does."""
+    return _mean_of_packed(size, payload, bound, weight, None, counted)
+
+
+def _mean_of_packed(
+    size: int, payload: Any, bound: int, weight: float, mean: Floats | None, counted: int
+) -> float:
+    check_packed(size, payload, bound)
+    return arithmetic.current.mean_packed(_bytes_of(payload), size, float(weight), mean, counted)
+
+
+def check_vector(values: Floats | Halves) -> int:
+    """The bound of a vector: the ceiling of its largest magnitude.
+
+    Raises NotSummableError for one that no accumulator would take, whatever it holds already.
+    """
+    if values.dtype not in _TYPES:
+        raise NotSummableError("WrongSize", f"{values.dtype} where float32 is expected")
+    return check_magnitude(arithmetic.current.largest(_in_a_row(values)))
 
 
 def check_magnitude(largest: float) -> int:
@@ -193,39 +265,40 @@ def check_magnitude(largest: float) -> int:
     return -int(-largest // 1)
 
 
+def check_packed(size: int, payload: Any, bound: int) -> None:
+    """Whether these bytes are the packed sum of so many elements whose magnitudes are at most `bound`.
+
+    Raises NotSummableError when the length is not what the headers say, when it is not the form that `pack`
+    gives the same sum, or when a magnitude exceeds the bound, so that a false bound cannot hide an
+    overflow.
+    """
+    _check_declared(bound)
+    packed = _bytes_of(payload)
+    _refuse(arithmetic.current.check_packed(packed, size, bound), packed, size)
+
+
+def _refuse(word: int, packed: Bytes, size: int) -> None:
+    if word == form.FINE:
+        return
+    if word == form.WRONG_SIZE:
+        message = f"{packed.size} bytes, which are not the packed sum of {size} elements"
+        raise NotSummableError("WrongSize", message)
+    messages = {
+        form.BAD_HEADER: "a packed block of a form that does not exist",
+        form.NOT_CANONICAL: "a packed block in another form than the shortest",
+        form.OUT_OF_BOUND: "a packed sum outside the range that its bound allows",
+    }
+    raise NotSummableError("OutOfRange", messages[word])
+
+
 def _check_capacity(bound: int) -> None:
     if bound >= CAPACITY:
         raise NotSummableError("Overflow", f"magnitudes add up to {bound}, at most {CAPACITY - 1} fit")
 
 
-def _fold(values: Floats, high: Ints, low: Ints) -> None:
-    wide = values.astype(np.float64)
-    rounded = wide + _HIGH_MAGIC
-    high += rounded.view(np.int64)
-    rounded -= _HIGH_MAGIC
-    wide -= rounded
-    wide += _LOW_MAGIC
-    low += wide.view(np.int64)
-
-
-def _mean(high: Ints, low: Ints, weight: float) -> Floats:
-    mean = np.empty(high.size, np.float32)
-    for part in _parts(high.size):
-        total = high[part] * 2.0**-HIGH_BITS
-        total += low[part] * 2.0**-LOW_BITS
-        total /= weight
-        mean[part] = total
-    return mean
-
-
-def _carry(high: Ints, low: Ints) -> None:
-    """Leave `-2^44 <= low < 2^44`; the value stays the same, and equal values get equal limbs."""
-    carry = low + (1 << (_LIMB_RATIO - 1))
-    carry >>= _LIMB_RATIO
-    if carry.any():
-        high += carry
-        carry <<= _LIMB_RATIO
-        low -= carry
+def _check_declared(bound: int) -> None:
+    if not 0 <= bound < CAPACITY:
+        raise NotSummableError("Overflow", f"declared bound {bound} is outside 0..{CAPACITY - 1}")
 
 
 def _limbs(size: int, payload: Any, bound: int) -> tuple[Ints, Ints]:
@@ -233,23 +306,20 @@ def _limbs(size: int, payload: Any, bound: int) -> tuple[Ints, Ints]:
     got = memoryview(payload).nbytes if payload is not None else 0
     if got != 16 * size:
         raise NotSummableError("WrongSize", f"{got} bytes where {16 * size} are expected")
-    if not 0 <= bound < CAPACITY:
-        raise NotSummableError("Overflow", f"declared bound {bound} is outside 0..{CAPACITY - 1}")
+    _check_declared(bound)
     limbs = np.frombuffer(payload if size else b"", dtype="<i8")
     high, low = limbs[:size], limbs[size:]
-    for part in _parts(size):
-        if _reach(low[part]) > 2 ** (_LIMB_RATIO - 1) or _reach(high[part]) > bound << HIGH_BITS:
-            raise NotSummableError("OutOfRange", "limbs outside the range that their bound allows")
+    if not (arithmetic.current.within(low, HALF) and arithmetic.current.within(high, bound << HIGH_BITS)):
+        raise NotSummableError("OutOfRange", "limbs outside the range that their bound allows")
     return high, low
 
 
-def _parts(size: int) -> Iterator[slice]:
-    """Chunks whose temporaries stay in the cache."""
-    return (slice(start, start + _CHUNK) for start in range(0, size, _CHUNK))
+def _in_a_row(values: Any) -> Any:
+    return np.ascontiguousarray(values)
 
 
-def _reach(limbs: Ints) -> int:
-    return max(-int(limbs.min()), int(limbs.max()))
+def _bytes_of(payload: Any) -> Bytes:
+    return np.frombuffer(b"" if payload is None else payload, np.uint8)
 
 
 def _wrap(value: int) -> int:

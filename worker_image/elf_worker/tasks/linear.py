@@ -1,8 +1,8 @@
-"""Linear regression on points that each home makes for itself: so cheap that a million homes fit on one machine.
+"""Linear regression on points that each home makes for itself: so cheap that one machine has a million homes.
 
-Nothing is stored: point `i` of a home in a round is a hash of (seed, home, round, i), so the points of many homes
-are made at once, and are the same to the bit as those of each home alone. Homes differ: each has its own habits
-(a shift of all its points).
+Nothing is stored: point `i` of a home in a round is a hash of (seed, home, round, i), so the points of many
+homes are made at once, and are the same to the bit as those of each home alone. Homes differ: each has its
+own habits (a shift of all its points).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 class Linear(Task):
-    """One linear layer, mean squared error; metrics `r2` (1 is perfect) and `mse`, on homes that do not train.
+    """One linear layer, mean squared error; metrics `r2` (1 is perfect) and `mse`.
 
-    Args: `features`, numbers in a point; `batch_size`, points a home uses per round; `noise`, the largest error of
-    a point's truth, in which no model can be better.
+    Args: `features`, numbers in a point; `batch_size`, points a home uses per round; `noise`, the largest
+    error of a point's truth, which no model can foresee.
     """
 
     def __init__(
@@ -70,7 +70,8 @@ class Linear(Task):
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Mean squared error."""
         points, truths = batch
-        return ((model(points).squeeze(-1) - truths) ** 2).mean()
+        error: torch.Tensor = ((model(points).squeeze(-1) - truths) ** 2).mean()
+        return error
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """`r2`, the share of the truths' variance that is explained, and `mse`."""
@@ -86,11 +87,11 @@ class Linear(Task):
         drawn = _uniform(stream[:, None] + _count(self.batch_size * (self.features + 1)))
         drawn = drawn.reshape(len(ids), self.batch_size, self.features + 1)
         points = drawn[..., :-1] + habits[:, None, :]
-        # One feature after the other: a product of matrices may add in another order for another number of homes.
+        # One feature after the other: a product of matrices may add in another order for more homes.
         truths = self._offset + drawn[..., -1] * np.float32(self.noise)
         for feature, slope in enumerate(self._slopes):
             truths = truths + points[..., feature] * slope
-        return torch.from_numpy(points), torch.from_numpy(truths)
+        return torch.tensor(points), torch.tensor(truths)  # copies, in torch's own, aligned memory
 
 
 def _count(size: int) -> Ids:
@@ -102,7 +103,7 @@ def _hashed(key: Ids | np.uint64, value: Ids | np.uint64) -> Ids:
 
 
 def _mixed(state: Ids) -> Ids:
-    """The finish of SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014)."""
+    """The finish of SplitMix64 (Steele et al., "Fast Splittable Pseudorandom Number Generators", 2014)."""
     state = (state ^ (state >> np.uint64(30))) * _MIX_1
     state = (state ^ (state >> np.uint64(27))) * _MIX_2
     return state ^ (state >> np.uint64(31))

@@ -225,6 +225,8 @@ class Bundle(_Message, frozen=True):
 
     first: int
     sum: Submit
+    mdc: int
+    """Index of the MDC that it was made for: its statistics say so."""
     held: float = 0.0
     """Seconds from having the weights to sending this. Part of no sum."""
 

@@ -29,12 +29,13 @@ def together(config: JobConfig) -> bool:
     return plain and config.batching != "off" and config.per_pod >= FEWEST_HOMES
 
 
-def make(tally: Tally, stamp: Stamp, held: float) -> tuple[Bundle, memoryview | None]:
+def make(tally: Tally, stamp: Stamp, mdc: int, held: float) -> tuple[Bundle, memoryview | None]:
     """The message of a tally that is not empty, and its payload. `held`: seconds since the weights came."""
     submit, payload = tally.submit(stamp)
     first = ids.lowest(tally.settled)
     members, failed = (ids.to_wire(mask >> first) for mask in (tally.members, tally.failed))
-    return Bundle(first, msgspec.structs.replace(submit, members=members, failed=failed), held), payload
+    submit = msgspec.structs.replace(submit, members=members, failed=failed)
+    return Bundle(first, submit, mdc, held), payload
 
 
 def homes_of(bundle: Bundle, most: int) -> int:

@@ -386,7 +386,8 @@ class DataCenter:
         said = bundles.homes_of(message, self.homes.bit_length())
         if message.sum.stamp != self.stamp:
             return self._refuse_bundle(link, message, "StaleRound", f"the round is {self.stamp}")
-        if not said or not self._intake.takes_sums or said & ~ours:
+        meant = self._intake.takes_sums and message.mdc == self._me.index
+        if not said or not meant or said & ~ours:
             refusal = self._refuse_bundle(link, message, "NotMine", "not all of these homes are served here")
             return refusal + self._want(link, said & ours & ~counted)
         if said & counted:

@@ -113,7 +113,7 @@ class HomeShell(Shell):
             return
         for home in left:
             tally.fail(home, "TaskFailed", why[home][:SAMPLE_CHARS])
-        bundle, payload = bundles.make(tally, work.stamp, loop.time() - came)
+        bundle, payload = bundles.make(tally, work.stamp, work.mdc, loop.time() - came)
         span.end(weight=tally.weight, failed=tally.failed.bit_count())
         self.perform(self._household.bundled(work, work.homes, bundle, payload))
 

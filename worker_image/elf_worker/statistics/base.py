@@ -89,10 +89,6 @@ class ManyHomes:
         """One of them. Bytes that do not divide are the first one's."""
         if not 0 <= index < len(self):
             raise IndexError(index)
-
-        def share(whole: int) -> int:
-            return whole // len(self) + (whole % len(self) if index == 0 else 0)
-
         return HomeObservation(
             home=int(self.homes[index]),
             round=self.round,
@@ -104,8 +100,8 @@ class ManyHomes:
             computing_seconds=self.computing_seconds,
             batch_sizes=self.batch_sizes[index] if self.batch_sizes else (),
             classes=self.classes[index] if self.classes else {},
-            bytes_up=share(self.bytes_up),
-            bytes_down=share(self.bytes_down),
+            bytes_up=self._share(self.bytes_up, index),
+            bytes_down=self._share(self.bytes_down, index),
         )
 
     def only(self, chosen: npt.NDArray[np.bool_]) -> ManyHomes:
@@ -118,7 +114,12 @@ class ManyHomes:
             vectors=self.vectors[chosen],
             batch_sizes=[self.batch_sizes[i] for i in index] if self.batch_sizes else (),
             classes=[self.classes[i] for i in index] if self.classes else (),
+            bytes_up=sum(self._share(self.bytes_up, i) for i in index),
+            bytes_down=sum(self._share(self.bytes_down, i) for i in index),
         )
+
+    def _share(self, whole: int, index: int) -> int:
+        return whole // len(self) + (whole % len(self) if index == 0 else 0)
 
     def __iter__(self) -> Iterator[HomeObservation]:
         """One after the other."""

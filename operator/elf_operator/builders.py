@@ -50,6 +50,7 @@ def job_config(job: Job, spec: Spec) -> JobConfig:
         task_args=dict(spec.task_args),
         optimizer=spec.optimizer,
         optimizer_args=dict(spec.optimizer_args),
+        batching=spec.batching,
         local_steps=spec.local_steps,
         local_optimizer=spec.local_optimizer,
         local_optimizer_args=dict(spec.local_optimizer_args),

@@ -13,7 +13,7 @@ from elf_operator.homes import HomePods, Homes
 from elf_operator.issuing import Issuer, authority_of
 from elf_operator.observation import Observation, Pod
 from elf_operator.plans import Create, Delete, Event, Plan, Replaced
-from elf_operator.rebalance import Zones, rebalance_units
+from elf_operator.rebalance import Zones, rebalance, rebalance_units
 from elf_operator.situation import Situation, undelivered
 from elf_operator.slots import rewired, vacate
 from elf_operator.spec import HOMES, Spec
@@ -278,7 +278,11 @@ class Running:
         zones = zones_of(self.seen, self.spec)
         if self.seen.zones:
             current = self._rooted(current, mdcs, count)
-        homes = rebalance_units(current, eligible, self.spec.units_of(count), self.spec.mdc_capacity, zones)
+        capacity = self.spec.mdc_capacity
+        if self.spec.aggregation == "mean":  # each home is a unit: a million ranges would only cost time
+            homes = rebalance(current, eligible, count, capacity, zones)
+        else:
+            homes = rebalance_units(current, eligible, self.spec.units_of(count), capacity, zones)
         left = count - sum(map(len, homes.values()))
         if eligible and left:
             self.waiting = (

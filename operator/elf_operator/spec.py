@@ -29,6 +29,7 @@ RECIPE = (
 """Fields that decide which bits come out: they may not change once the job has started."""
 HOMES = "homes.replicas"
 """In a recipe: how many homes the job was started with."""
+BATCHING = "homes.batching"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Spec:
     first_homes: int
     """How many homes the job was started with."""
     per_pod: int
+    batching: str
     home_template: Mapping[str, Any]
     mdcs: int
     mdc_capacity: int | None
@@ -151,8 +153,8 @@ def parse_job(body: Mapping[str, Any]) -> Job:
 
 def completed(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe written by an earlier version, with the defaults of the fields it did not know."""
-    known = schema.defaulted(dict(recipe))
-    return {key: value for key, value in known.items() if key in RECIPE or key in recipe}
+    known = {BATCHING: "exact"} | schema.defaulted(dict(recipe))
+    return {key: value for key, value in known.items() if key in {*RECIPE, BATCHING, *recipe}}
 
 
 def changed_fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -186,6 +188,7 @@ def _recipe(spec: Mapping[str, Any]) -> dict[str, Any]:
     recipe = {key: spec[key] for key in RECIPE if key in spec}
     recipe[HOMES] = spec["homes"]["replicas"]
     recipe["homes.perPod"] = spec["homes"]["perPod"]
+    recipe[BATCHING] = spec["homes"]["batching"]
     return dict(json.loads(json.dumps(recipe)))
 
 
@@ -301,6 +304,7 @@ def _typed(spec: Mapping[str, Any]) -> Spec:
         homes=homes,
         first_homes=homes,
         per_pod=spec["homes"]["perPod"],
+        batching=spec["homes"]["batching"],
         home_template=spec["homes"]["template"],
         mdcs=spec["miniDataCenters"]["replicas"],
         mdc_capacity=spec["miniDataCenters"].get("capacity"),

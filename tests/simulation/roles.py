@@ -9,13 +9,28 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from elf_worker.aggregation import bundles, ids
 from elf_worker.aggregation.datacenter import DataCenter, Identity
-from elf_worker.aggregation.effects import Compute, Effect, Initialise, LinkId, Restore, Send, Step, Stop
+from elf_worker.aggregation.effects import (
+    Compute,
+    ComputeMany,
+    Effect,
+    Initialise,
+    LinkId,
+    Restore,
+    Send,
+    Step,
+    Stop,
+)
 from elf_worker.aggregation.household import Answer
 from elf_worker.aggregation.northpole import NorthPole, Rules, Snapshot
 from elf_worker.aggregation.population import Schedule, noted
+from elf_worker.aggregation.tally import Tally
 from elf_worker.contract import Phase, Wiring
-from elf_worker.messages import Facts, Failed, Finish, Message, Offer, Register, Stamp, Submit
+from elf_worker.messages import Bundle, Facts, Failed, Finish, Message, Offer, Register, Stamp, Submit
+from elf_worker.statistics import ManyHomes
 from simulation import model
 from simulation.process import Process
 
@@ -54,7 +69,7 @@ class Talkative(Process):
 
     def sent(self, effect: Send) -> None:
         """Remember what counts."""
-        if self.world.scenario.replay and isinstance(effect.message, (Submit, Offer, Failed)):
+        if self.world.scenario.replay and isinstance(effect.message, (Submit, Offer, Failed, Bundle)):
             self._said.append(effect)
 
     def connected(self, end: End) -> None:
@@ -97,18 +112,61 @@ class HomePod(Talkative):
     def __init__(self, world: World, index: int, life: int, homes: range) -> None:
         self.homes = homes
         name = f"home-{index}" + "'" * life
-        super().__init__(world, name, f"home-{index}", world.household(JOB, homes, NPDC))
+        together = {"together": world.scenario.together} if world.scenario.together else {}
+        super().__init__(world, name, f"home-{index}", world.household(JOB, homes, NPDC, **together))
 
     def perform_own(self, effect: Effect) -> None:
         """A gradient takes time; some homes fail, lie or hang in some rounds."""
-        assert isinstance(effect, Compute)
         world = self.world
-        seconds = world.rng.random() * world.scenario.compute + 5.0 * (
-            effect.home == world.scenario.slow_home
-        )
+        if isinstance(effect, ComputeMany):
+            seconds = max(self._seconds(home) for home in ids.ids_of(effect.homes))
+            world.later(seconds, self.happen, self._added_up, effect, seconds)
+            return
+        assert isinstance(effect, Compute)
+        seconds = self._seconds(effect.home)
         ailment = world.ailment(effect.home, effect.stamp)
         if ailment != "silent":
             world.later(seconds, self.happen, self._computed, effect, ailment, seconds)
+
+    def _seconds(self, home: int) -> float:
+        scenario = self.world.scenario
+        return self.world.rng.random() * scenario.compute + 5.0 * (home == scenario.slow_home)
+
+    def _added_up(self, work: ComputeMany, seconds: float, now: float) -> list[Effect]:
+        """Those that are silent are left out; nothing is said of them."""
+        world = self.world
+        ailments = {home: world.ailment(home, work.stamp) for home in ids.ids_of(work.homes)}
+        said = [home for home, ailment in ailments.items() if ailment != "silent"]
+        if not said:
+            return []
+        tally = Tally(model.SIZE + 1, world.pod_intake(world.intake, work.mdc), work.stamp.round)
+        for home in said:
+            if ailments[home] == "failed":
+                tally.fail(home, "TaskFailed", "ill")
+        well = [home for home in said if ailments[home] != "failed"]
+        if well:
+            vectors = [self._row(home, ailments[home], work) for home in well]
+            weights = np.array([model.weight_of(home) for home in well])
+            facts = [world.facts(home, work.stamp.round) for home in well]
+            many = ManyHomes(
+                homes=np.array(well),
+                round=work.stamp.round,
+                mdc=work.mdc,
+                weights=weights,
+                vectors=np.array(vectors),
+                seconds=seconds,
+                batch_sizes=[fact.batch_sizes for fact in facts],
+                classes=[fact.classes for fact in facts],
+                bytes_up=4 * (model.SIZE + 1) * len(well),
+            )
+            tally.add_many(many)
+        bundle, payload = bundles.make(tally, work.stamp, work.mdc, seconds)
+        return self.machine.bundled(work, ids.mask_of(said), bundle, payload)
+
+    def _row(self, home: int, ailment: str, work: ComputeMany) -> Any:
+        if ailment == "nan":
+            return np.full(model.SIZE + 1, math.nan, np.float32)
+        return np.frombuffer(self.world.model.vector(home, work.stamp.round, bytes(work.weights)), "<f4")
 
     def _computed(self, work: Compute, ailment: str, seconds: float, now: float) -> list[Effect]:
         if ailment == "failed":

@@ -42,6 +42,8 @@ class Scenario:
     mdcs: int = 2
     homes: int = 4
     per_pod: int = 1
+    together: int = 0
+    """Homes that a pod adds up into one bundle, at most; 0: each speaks for itself."""
     rounds: int = 3
     quorum: int = 4
     sick: int = 0
@@ -118,4 +120,5 @@ def draw(seed: int) -> Scenario:
         volume_every=rng.choice((0, 0, 1, 2)),
         reuse_addresses=rng.random() < 0.4,
         faults=tuple(sorted((rng.random() * span, kind) for kind in kinds)),
+        together=rng.choice((0, 0, 0, 1, 2, 3)) if method == "mean" else 0,
     )

@@ -6,6 +6,7 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from elf_worker.aggregation.datacenter import DataCenter
@@ -15,7 +16,7 @@ from elf_worker.aggregation.northpole import NorthPole
 from elf_worker.aggregation.population import Schedule
 from elf_worker.aggregation.tally import Intake
 from elf_worker.contract import Phase
-from elf_worker.messages import Stamp
+from elf_worker.messages import Facts, Stamp
 from simulation.faults import Faults
 from simulation.model import Model
 from simulation.network import Network
@@ -37,6 +38,10 @@ class World:
     northpole: Callable[..., NorthPole] = NorthPole
     datacenter: Callable[..., DataCenter] = DataCenter
     household: Callable[..., Household] = Household
+    pod_intake: Callable[[Intake, int], Intake] = staticmethod(lambda intake, mdc: replace(intake, mdc=mdc))
+    """How a pod of homes that go to this MDC adds them up."""
+    facts: Callable[[int, int], Facts] = staticmethod(lambda home, round_: Facts())
+    """What a home of a bundle tells of a round."""
 
     def __init__(self, scenario: Scenario, tracing: bool = False, **machines: Any) -> None:
         self.scenario = scenario

@@ -129,6 +129,8 @@ class JobConfig:
     task_args: dict[str, Any] = field(default_factory=dict)
     optimizer: str = "Adam"
     optimizer_args: dict[str, Any] = field(default_factory=dict)
+    batching: str = "exact"
+    """How a pod computes its homes: off (one by one), exact (together where that changes no bit) or fast."""
     local_steps: int = 1
     local_optimizer: str = "SGD"
     local_optimizer_args: dict[str, Any] = field(default_factory=dict)

@@ -137,7 +137,7 @@ class Flush(_Message, frozen=True):
 
 
 class Watch(_Message, frozen=True):
-    """NPDC → MDC: keep the paths of these homes in the statistics."""
+    """NPDC → MDC, and on to pods that bundle: keep the paths of these homes in the statistics."""
 
     homes: bytes
 
@@ -219,6 +219,20 @@ class Offer(_Message, frozen=True):
     facts: Facts = Facts()
 
 
+class Bundle(_Message, frozen=True):
+    """Home → MDC, payload as of a Submit: what these homes of one pod add up to, none of them said otherwise.
+
+    The sets of homes in `sum` begin at `first`: its bit 0 is that home.
+    """
+
+    first: int
+    sum: Submit
+    mdc: int
+    """Index of the MDC that it was made for: its statistics say so."""
+    held: float = 0.0
+    """Seconds from having the weights to sending this. Part of no sum."""
+
+
 class Failed(_Message, frozen=True):
     """Home → MDC: this home has no gradient for this round, and why."""
 
@@ -269,6 +283,7 @@ Message = (
     | Hello
     | Want
     | Offer
+    | Bundle
     | Failed
     | Refused
     | Moved

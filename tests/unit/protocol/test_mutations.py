@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -16,12 +17,12 @@ import pytest
 
 from elf_worker.aggregation import ids, tally
 from elf_worker.aggregation.datacenter import DataCenter
-from elf_worker.aggregation.effects import Close, Effect, LinkId, Send
+from elf_worker.aggregation.effects import Close, ComputeMany, Effect, LinkId, Send
 from elf_worker.aggregation.household import Answer, Household
 from elf_worker.aggregation.northpole import NorthPole
 from elf_worker.contract import Wiring
 from elf_worker.exact import ExactSum
-from elf_worker.messages import Accepted, Assign, Message, Register, Stamp, Submit, Want, Work
+from elf_worker.messages import Accepted, Assign, Bundle, Message, Register, Stamp, Submit, Want, Work
 from simulation.check import breaks
 from simulation.scenario import Scenario, draw
 
@@ -61,6 +62,28 @@ def changing(seed: int) -> Scenario:
     kinds = ("scale_homes", "scale_homes", "break_link", "stall_link", "shuffle_homes")
     faults = tuple(sorted((rng.random() * 6, rng.choice(kinds)) for _ in range(20)))
     return Scenario(seed=seed, rounds=8, mdcs=3, per_pod=rng.randint(1, 2), compute=1.0, faults=faults)
+
+
+def alone(seed: int) -> Scenario:
+    """Each home speaks for itself."""
+    return replace(draw(seed), together=0)
+
+
+def bundled(seed: int) -> Scenario:
+    """Pods add up their homes; connections break, homes move, and old bundles are said again."""
+    rng = random.Random(seed)
+    kinds = ("break_link", "break_link", "stall_link", "shuffle_homes", "crash_mdc", "evict_mdc")
+    return Scenario(
+        seed=seed,
+        mdcs=rng.randint(2, 3),
+        homes=rng.randint(5, 8),
+        per_pod=rng.randint(2, 4),
+        quorum=1,
+        together=rng.randint(2, 3),
+        rounds=5,
+        replay=1.0,
+        faults=tuple(sorted((rng.random() * 4, rng.choice(kinds)) for _ in range(16))),
+    )
 
 
 def caught(because: str, seeds: int = SEEDS, kind: Callable[[int], Scenario] = draw, **machines: Any) -> None:
@@ -347,6 +370,48 @@ class StaysWithTheSilent(Household):
         return []
 
 
+# -- bundles ----------------------------------------------------------------------------------------------
+
+
+class TakesBundlesOfAnyRound(DataCenter):
+    """A bundle of an earlier round is taken for the present one."""
+
+    def _bundle(self, link: LinkId, child: Any, message: Bundle, payload: Any) -> list[Effect]:
+        said = msgspec.structs.replace(message.sum, stamp=self.stamp)
+        return super()._bundle(link, child, msgspec.structs.replace(message, sum=said), payload)
+
+    def _bundle_room(self, child: Any, message: Bundle) -> int:
+        return 1 << 20
+
+
+class SendsWhatHasMoved(Household):
+    """A bundle goes to whoever serves some of its homes, and nobody is computed again."""
+
+    def bundled(self, work: ComputeMany, homes: int, bundle: Bundle, payload: Any) -> list[Effect]:
+        out = super().bundled(work, homes, bundle, payload)
+        return [e for e in out if not isinstance(e, ComputeMany)]
+
+
+class KeepsOldBundles(Household):
+    """What it added up for an earlier model is said for the present one."""
+
+    def _work(self, link: LinkId, mdc: Any, message: Work, payload: Any) -> list[Effect]:
+        kept, known = dict(self._bundles), self.stamp
+        if known is not None and message.stamp != known:
+            self.stamp = message.stamp
+            super()._work(link, mdc, msgspec.structs.replace(message, stamp=known), payload)
+            self.stamp, self._weights, self._busy = message.stamp, payload, 0
+            self._bundles = {k: _relabelled(send, message.stamp) for k, send in kept.items()}
+            return self._offer_or_compute(link, mdc.homes)
+        return super()._work(link, mdc, message, payload)
+
+
+def _relabelled(send: Send, stamp: Stamp) -> Send:
+    assert isinstance(send.message, Bundle)
+    said = msgspec.structs.replace(send.message.sum, stamp=stamp)
+    return Send(send.link, msgspec.structs.replace(send.message, sum=said), send.payload)
+
+
 def _says(effect: Effect, kind: type[Message]) -> bool:
     return isinstance(effect, Send) and isinstance(effect.message, kind)
 
@@ -371,12 +436,25 @@ MUTANTS = [
 
 @pytest.mark.parametrize(("role", "mutant", "because"), MUTANTS, ids=lambda m: getattr(m, "__name__", None))
 def test_a_broken_machine_is_caught(role: str, mutant: type, because: str) -> None:
-    caught(because, **{role: mutant})
+    caught(because, kind=alone, **{role: mutant})
+
+
+@pytest.mark.parametrize(
+    ("role", "mutant", "because"),
+    [
+        ("datacenter", TakesBundlesOfAnyRound, "the sum is not the exact sum"),
+        ("household", SendsWhatHasMoved, "stuck"),
+        ("household", KeepsOldBundles, "the sum is not the exact sum"),
+    ],
+    ids=lambda m: getattr(m, "__name__", None),
+)
+def test_a_machine_that_mistakes_a_bundle_is_caught(role: str, mutant: type, because: str) -> None:
+    caught(because, kind=bundled, **{role: mutant})
 
 
 def test_the_machines_themselves_pass_where_mutants_are_caught() -> None:
-    kinds = (draw, restless, hurried, changing)
-    assert [breaks(kind(seed)) for kind in kinds for seed in range(20)] == [None] * 80
+    kinds = (draw, restless, hurried, changing, alone, bundled)
+    assert [breaks(kind(seed)) for kind in kinds for seed in range(20)] == [None] * 120
 
 
 @pytest.mark.parametrize(

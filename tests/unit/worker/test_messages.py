@@ -35,6 +35,9 @@ EXAMPLES = [
     messages.Want(STAMP, b"\x01"),
     messages.Offer(5, STAMP, 12),
     messages.Offer(5, STAMP, 12, "bfloat16", messages.Facts(0.5, 0.25, (32, 7), {"3": 12})),
+    messages.Bundle(
+        8, messages.Submit(STAMP, b"\x03", b"\x04", 7, 9, {"NonFinite": 1}, "home 10: NaN", {}, 5), 1, 0.25
+    ),
     messages.Failed(5, STAMP, "TaskFailed", "why"),
     messages.Refused(5, STAMP, "NotMine", "why"),
     messages.Moved(b"\x01"),

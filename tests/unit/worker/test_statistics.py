@@ -19,7 +19,6 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from elf_worker.contract import JobConfig
-from elf_worker.roles import mdc
 from elf_worker.roles.window import exposition
 from elf_worker.statistics import (
     HomeObservation,
@@ -30,6 +29,7 @@ from elf_worker.statistics import (
     distribution,
     laws,
     load,
+    load_or_built_in,
     product,
 )
 from elf_worker.statistics.builtin import (
@@ -713,4 +713,4 @@ def test_an_mdc_serves_without_what_it_cannot_have(
     """The NPDC says what is wrong; an MDC that dies of it would only be replaced again and again."""
     monkeypatch.setattr(product, "_entry_points", lambda: points)
     job = JobConfig(**(vars(JOB) | {"statistics": ["nowhere:A"]}))
-    assert set(mdc._statistics(job).statistics) == {kind.name for kind in BUILT_IN}
+    assert set(load_or_built_in(job.statistics).statistics) == {kind.name for kind in BUILT_IN}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from elf_worker.aggregation import ids
+from elf_worker.aggregation import bundles, ids
 from elf_worker.aggregation.effects import Close, Dial, Effect, LinkId, Payload, Send, Serve, Stop
 from elf_worker.aggregation.redial import Redial
 from elf_worker.aggregation.tally import PLAIN, Intake, Tally, count_reasons
@@ -16,6 +16,7 @@ from elf_worker.exact import NotSummableError
 from elf_worker.messages import (
     Accepted,
     Assign,
+    Bundle,
     Copy,
     Discarded,
     Failed,
@@ -107,6 +108,7 @@ class DataCenter:
         self._flying_link: LinkId | None = None
         """The connection it was sent on: another one has to carry it again."""
         self._eager = False
+        self._watch: Watch | None = None
         self._copy: tuple[int, Stamp, Payload] | None = None
 
     # -- events -------------------------------------------------------------------------------------------
@@ -156,6 +158,8 @@ class DataCenter:
                 return self._hello(link, child, message, now)
             case Offer():
                 return self._offer(link, child, message, payload)
+            case Bundle():
+                return self._bundle(link, child, message, payload)
             case Failed():
                 return self._failed(child, message)
         return []
@@ -165,6 +169,8 @@ class DataCenter:
         if link == self._up:
             return MAX_PAYLOAD if isinstance(message, Work | Keep) else 0
         child = self._children.get(link)
+        if child is not None and isinstance(message, Bundle):
+            return self._bundle_room(child, message)
         if child is None or not isinstance(message, Offer) or message.stamp != self.stamp:
             return 0
         wanted = _mask(message.home, child.homes & self.homes) & ~self._counted()
@@ -196,7 +202,8 @@ class DataCenter:
                 return self._safekeep(link, message, payload)
             case Watch():
                 self._intake.watch(ids.ids_of(ids.from_wire(message.homes)))
-                return []
+                self._watch = message
+                return [Send(child, message) for child in self._children]
         return self._of_the_round(message, payload)
 
     def _of_the_round(self, message: Message, payload: Payload) -> list[Effect]:
@@ -308,7 +315,8 @@ class DataCenter:
         child.stamp = message.stamp
         child.parked_at = child.sent_at = now
         child.sent_bytes = 0
-        return self._serve_child(link, child)
+        watch: list[Effect] = [Send(link, self._watch)] if self._watch else []
+        return watch + self._serve_child(link, child)
 
     def _serve_children(self) -> list[Effect]:
         out: list[Effect] = []
@@ -364,6 +372,46 @@ class DataCenter:
             "bytes_up": _size(payload),
             "bytes_down": child.sent_bytes // max(1, (child.homes & self.homes).bit_count()),
         }
+
+    def _bundle_room(self, child: _Child, message: Bundle) -> int:
+        said = bundles.homes_of(message, self.homes.bit_length())
+        wanted = child.homes & self.homes & ~self._counted()
+        if message.sum.stamp != self.stamp or not said or said & ~wanted:
+            return 0
+        product = self._intake.statistics
+        return 16 * self._tally.total.size + (product.max_bytes() if product is not None else 0)
+
+    def _bundle(self, link: LinkId, child: _Child, message: Bundle, payload: Payload) -> list[Effect]:
+        """Whole or not at all: if some of its homes are counted, or not ours, the others are asked again."""
+        ours, counted = child.homes & self.homes, self._counted()
+        said = bundles.homes_of(message, self.homes.bit_length())
+        if message.sum.stamp != self.stamp:
+            return self._refuse_bundle(link, message, "StaleRound", f"the round is {self.stamp}")
+        meant = self._intake.takes_sums and message.mdc == self._me.index
+        if not said or not meant or said & ~ours:
+            refusal = self._refuse_bundle(link, message, "NotMine", "not all of these homes are served here")
+            return refusal + self._want(link, said & ours & ~counted)
+        if said & counted:
+            return self._want(link, said & ~counted)
+        if isinstance(payload, Discarded) and payload.size <= self._bundle_room(child, message):
+            return []  # it came before its round did; its homes have been asked again since
+        try:
+            bundles.take(self._tally, message, payload)
+        except NotSummableError as error:
+            for home in ids.ids_of(said):
+                self._tally.fail(home, error.reason, str(error))
+            return self._refuse_bundle(link, message, error.reason, str(error)) + self._maybe_submit()
+        way = max(0.0, self._now - child.sent_at - message.held)
+        child.way = way if child.way is None else min(child.way, way)
+        return self._maybe_submit()
+
+    def _want(self, link: LinkId, homes: int) -> list[Effect]:
+        assert self.stamp is not None
+        return [Send(link, Want(self.stamp, ids.to_wire(homes)))] if homes else []
+
+    def _refuse_bundle(self, link: LinkId, message: Bundle, reason: str, why: str) -> list[Effect]:
+        self._tally.refuse(reason)
+        return [Send(link, Refused(message.first, message.sum.stamp, reason, why))]
 
     def _failed(self, child: _Child, message: Failed) -> list[Effect]:
         home = _mask(message.home, child.homes & self.homes)

@@ -67,6 +67,19 @@ class Compute:
 
 
 @dataclass(frozen=True, slots=True)
+class ComputeMany:
+    """Compute the gradients of these homes and add them up; `bundled` follows."""
+
+    homes: int
+    """Bit mask."""
+    stamp: Stamp
+    weights: Payload
+    trace: str = ""
+    mdc: int = 0
+    """Index of the MDC that asks."""
+
+
+@dataclass(frozen=True, slots=True)
 class Initialise:
     """Make the first state, from the newest checkpoint on the volume if there is one; `ready` follows."""
 
@@ -87,4 +100,4 @@ class Step:
     weight: int
 
 
-Effect = Send | Close | Dial | Serve | Stop | Compute | Initialise | Restore | Step
+Effect = Send | Close | Dial | Serve | Stop | Compute | ComputeMany | Initialise | Restore | Step

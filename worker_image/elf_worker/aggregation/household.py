@@ -7,11 +7,22 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from elf_worker.aggregation import ids
-from elf_worker.aggregation.effects import Close, Compute, Dial, Effect, LinkId, Payload, Send, Stop
+from elf_worker.aggregation.effects import (
+    Close,
+    Compute,
+    ComputeMany,
+    Dial,
+    Effect,
+    LinkId,
+    Payload,
+    Send,
+    Stop,
+)
 from elf_worker.aggregation.precision import FLOAT32
 from elf_worker.aggregation.redial import Redial
 from elf_worker.contract import MAX_PAYLOAD, WIRE_VERSION
 from elf_worker.messages import (
+    Bundle,
     Facts,
     Failed,
     Finish,
@@ -25,8 +36,12 @@ from elf_worker.messages import (
     Stamp,
     Turned,
     Want,
+    Watch,
     Work,
 )
+
+KEPT_BYTES = 16 << 20
+"""Of bundles that are kept until the next round. What is not kept is computed again when it is asked for."""
 
 
 class Answer(NamedTuple):
@@ -44,6 +59,7 @@ class Answer(NamedTuple):
 class _Mdc:
     address: str
     homes: int
+    index: int = 0
     open: bool = False
 
 
@@ -52,9 +68,22 @@ class Household:
 
     Each home is either waiting to be located or has one MDC. Its answer for the newest stamp is kept until
     a newer stamp arrives, and is offered to whichever MDC asks.
+
+    With `together`, homes are computed and added up with their neighbours, so many at most, and go to their
+    MDC in bundles. Of those a few MiB are kept; what is asked for and not kept is computed again.
     """
 
-    def __init__(self, job: str, homes: Iterable[int], npdc: str, precision: str = FLOAT32) -> None:
+    def __init__(
+        self, job: str, homes: Iterable[int], npdc: str, precision: str = FLOAT32, together: int = 0
+    ) -> None:
+        self._together = together
+        self._busy = 0
+        """Homes of bundles that are being computed."""
+        self._bundles: dict[tuple[int, int], Send] = {}
+        """(homes, index of their MDC) → what was said of them."""
+        self._bundle_bytes = 0
+        self.watched = 0
+        """Homes that somebody asks about."""
         self._precision = precision
         self._job = job
         self._npdc = npdc
@@ -128,6 +157,8 @@ class Household:
                 lost = mdc.homes & ids.from_wire(message.homes)
                 mdc.homes &= ~lost
                 return self._drop_if_empty(link, mdc) + self._lose(lost, now)
+            case Watch():
+                self.watched = ids.from_wire(message.homes)
             case Refused():
                 self.refused[message.reason] = self.refused.get(message.reason, 0) + 1
         return []
@@ -140,6 +171,23 @@ class Household:
         self._answers[home] = answer
         link = next((k for k, m in self._mdcs.items() if m.open and m.homes >> home & 1), None)
         return [] if link is None else [self._offer(link, home)]
+
+    def bundled(self, work: ComputeMany, homes: int, bundle: Bundle, payload: Payload) -> list[Effect]:
+        """The shell has added up these homes of the work; the others may follow, or never."""
+        if work.stamp != self.stamp:
+            return []
+        self._busy &= ~homes
+        size = 0 if payload is None else memoryview(payload).nbytes
+        if self._bundle_bytes + size <= KEPT_BYTES:
+            self._bundle_bytes += size
+            self._bundles[homes, work.mdc] = Send(-1, bundle, payload)
+        out: list[Effect] = []
+        for link, mdc in self._mdcs.items():
+            if mdc.open and not homes & ~mdc.homes and mdc.index == work.mdc:
+                return [Send(link, bundle, payload)]
+            if mdc.open:  # they have moved meanwhile: a bundle for each of their MDCs
+                out += self._compute_bundles(link, mdc, homes & mdc.homes)
+        return out
 
     def room(self, link: LinkId, message: Message) -> int:
         """Bytes that the payload of this message may have: only an MDC has anything to give."""
@@ -169,7 +217,7 @@ class Household:
         known = next((k for k, m in self._mdcs.items() if m.address == message.address), None)
         if known is None:
             known = self._new_link()
-            self._mdcs[known] = _Mdc(message.address, homes)
+            self._mdcs[known] = _Mdc(message.address, homes, message.index)
             out.append(Dial(known, message.address, (message.index, message.incarnation)))
         else:
             self._mdcs[known].homes |= homes
@@ -205,6 +253,8 @@ class Household:
             self._trace = message.trace
             self._answers.clear()
             self._computing.clear()
+            self._busy = self._bundle_bytes = 0
+            self._bundles.clear()
         return self._offer_or_compute(link, mdc.homes)
 
     def _want(self, link: LinkId, mdc: _Mdc, message: Want) -> list[Effect]:
@@ -215,12 +265,27 @@ class Household:
     def _offer_or_compute(self, link: LinkId, homes: int) -> list[Effect]:
         assert self.stamp is not None
         out: list[Effect] = []
+        if self._together:
+            return self._compute_bundles(link, self._mdcs[link], homes)
         for home in ids.ids_of(homes):
             if home in self._answers:
                 out.append(self._offer(link, home))
             elif home not in self._computing:
                 self._computing.add(home)
                 out.append(Compute(home, self.stamp, self._weights, self._trace))
+        return out
+
+    def _compute_bundles(self, link: LinkId, mdc: _Mdc, homes: int) -> list[Effect]:
+        """What is kept is said again; the rest is computed again, with the same bits."""
+        assert self.stamp is not None
+        out: list[Effect] = []
+        for part in ids.windows(homes & ~self._busy, self._together):
+            kept = self._bundles.get((part, mdc.index))
+            if kept is not None:
+                out.append(Send(link, kept.message, kept.payload))
+                continue
+            self._busy |= part
+            out.append(ComputeMany(part, self.stamp, self._weights, self._trace, mdc.index))
         return out
 
     def _offer(self, link: LinkId, home: int) -> Effect:

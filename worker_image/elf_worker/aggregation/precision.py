@@ -44,6 +44,18 @@ def decode(payload: Any, kind: str) -> Floats:
     return np.concatenate((body, loss))
 
 
+def as_sent(rows: Floats, kind: str) -> Floats:
+    """What `decode` gives of each of these vectors when `encode` has sent it."""
+    if kind == FLOAT32:
+        return rows
+    out = rows.copy()
+    if kind == "bfloat16":
+        out[:, :-1] = (_to_bfloat16(rows[:, :-1]).astype(np.uint32) << 16).view(np.float32)
+    else:
+        out[:, :-1] = _to_float16(rows[:, :-1])
+    return out
+
+
 def _to_float16(values: Floats) -> npt.NDArray[np.float16]:
     with np.errstate(over="ignore"):
         return values.astype("<f2")

@@ -32,6 +32,19 @@ def norm(values: Floats) -> float:
     return math.sqrt(arithmetic.current.norm2(np.ascontiguousarray(values, np.float32)))
 
 
+def norms(rows: Floats) -> npt.NDArray[np.float64]:
+    """`norm` of each row, with the same bits."""
+    if rows.shape[1] > _ROW:
+        return np.array([norm(row) for row in rows])
+    sums = np.zeros((len(rows), 1 << max(0, rows.shape[1] - 1).bit_length()))
+    sums[:, : rows.shape[1]] = rows
+    sums *= sums  # the halves that `norm` has beyond are zeros, and adding those changes nothing
+    while sums.shape[1] > 1:
+        half = sums.shape[1] // 2
+        sums = sums[:, :half] + sums[:, half:]
+    return np.sqrt(sums[:, 0])
+
+
 def clip(vector: Floats, weight: int, limit: float) -> Floats:
     """A home's vector (gradient times weight, then loss) with the norm of its gradient at most `limit`.
 

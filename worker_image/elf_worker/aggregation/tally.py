@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from elf_worker.aggregation import ids, precision, robust
+from elf_worker.aggregation.rows import exact_rows
 from elf_worker.contract import group_of
 from elf_worker.exact import ExactSum, NotSummableError, check_vector
+from elf_worker.exact.accumulator import LIMIT, check_magnitude
 from elf_worker.messages import Discarded, Pace, Stamp, Submit
-from elf_worker.statistics import HomeObservation, Product
+from elf_worker.statistics import HomeObservation, ManyHomes, Product
 from elf_worker.statistics.product import State
 
 MAX_WEIGHT = 1 << 24
@@ -50,6 +52,11 @@ class Intake:
             return 0
         group = group_of(home, self.homes, self.group_size)
         return ids.full(len(group)) << group.start
+
+    @property
+    def takes_sums(self) -> bool:
+        """Whether homes may be added up before they come here."""
+        return not self.group_size and self.clip_norm is None
 
     def watch(self, homes: Iterable[int]) -> None:
         """Have the paths of these homes in the statistics."""
@@ -129,6 +136,45 @@ class Tally:
         self.members |= 1 << home
         self.weight += weight
 
+    def add_many(self, many: ManyHomes) -> None:
+        """Take the vectors of many homes, as they count; those that are no good have failed.
+
+        For the plain mean without clipping; the result is that of `add` of each, or of `refuse` and `fail`.
+        """
+        sizes = np.abs(many.vectors).max(1)
+        good = (many.weights > 0) & (many.weights <= MAX_WEIGHT) & (sizes < LIMIT)
+        if not good.all():
+            for index in np.flatnonzero(~good).tolist():
+                self._turn_down(many[index], float(sizes[index]))
+            many = many.only(good)
+        if not len(many):
+            return
+        try:
+            self.total.merge_bytes(*exact_rows(many.vectors))
+        except NotSummableError as error:
+            for home in many.homes.tolist():
+                self.refuse(error.reason)
+                self.fail(home, error.reason, str(error))
+            return
+        first = int(many.homes.min())
+        self.members |= ids.mask_of((many.homes - first).tolist()) << first
+        self.weight += int(many.weights.sum())
+        if self._intake.statistics is not None:
+            self._note(self._intake.statistics.of_many(many))
+
+    def _turn_down(self, one: HomeObservation, size: float) -> None:
+        try:
+            _check_weight(one.weight)
+            check_magnitude(size)
+        except NotSummableError as error:
+            self.refuse(error.reason)
+            self.fail(one.home, error.reason, str(error))
+
+    def note_wire(self, extra: Any) -> None:
+        """Statistics of homes that have been merged."""
+        if self._intake.statistics is not None:
+            self._note(self._intake.statistics.from_wire(extra))
+
     def fail(self, home: int, reason: str, message: str) -> None:
         """Count one home as failed in this round."""
         if group := self._intake.group_of(home):
@@ -198,8 +244,7 @@ class Tally:
     def _checked(self, weight: int, payload: Any, kind: str) -> tuple[Floats, Floats]:
         """The vector as it came, and as it counts."""
         intake = self._intake
-        if not 0 < weight <= MAX_WEIGHT:
-            raise NotSummableError("BadWeight", f"weight {weight} is outside 1..{MAX_WEIGHT}")
+        _check_weight(weight)
         if kind != intake.precision:
             raise NotSummableError("WrongType", f"{kind[:20]} where {intake.precision} is expected")
         _check_size(payload, self.room())
@@ -239,6 +284,11 @@ class Tally:
         self._note(self._observed(**about, failed=reason))
         count_reasons(self.reasons, {reason: 1})
         self.sample = self.sample or f"home {home}: {message}"[:SAMPLE_CHARS]
+
+
+def _check_weight(weight: int) -> None:
+    if not 0 < weight <= MAX_WEIGHT:
+        raise NotSummableError("BadWeight", f"weight {weight} is outside 1..{MAX_WEIGHT}")
 
 
 def _check_size(payload: Any, expected: int) -> None:

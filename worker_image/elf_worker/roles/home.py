@@ -7,9 +7,11 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from elf_worker.aggregation.effects import Compute, Effect, Stop
+from elf_worker import statistics
+from elf_worker.aggregation import bundles, ids
+from elf_worker.aggregation.effects import Compute, ComputeMany, Effect, Stop
 from elf_worker.aggregation.household import Answer, Household
-from elf_worker.aggregation.tally import SAMPLE_CHARS
+from elf_worker.aggregation.tally import SAMPLE_CHARS, Intake, Tally
 from elf_worker.contract import JobConfig, injected
 from elf_worker.roles import tracing
 from elf_worker.roles.environment import Environment
@@ -28,7 +30,9 @@ class HomeShell(Shell):
 
     def __init__(self, env: Environment) -> None:
         self._config: JobConfig = env.job
-        self._household = Household(env.job.uid, env.homes, env.npdc, env.job.precision)
+        width = bundles.MOST_HOMES if bundles.together(env.job) else 0
+        self._household = Household(env.job.uid, env.homes, env.npdc, env.job.precision, width)
+        self._statistics = statistics.load_or_built_in(env.job.statistics) if width else None
         super().__init__(self._household, env)
         self._thread = ThreadPoolExecutor(1, "gradient")
         self._computer: Computer | None = None
@@ -44,6 +48,9 @@ class HomeShell(Shell):
 
     def perform_own(self, effect: Effect) -> None:
         """Gradients are computed one after the other, in the thread."""
+        if isinstance(effect, ComputeMany):
+            self.spawn(self._compute_many(effect))
+            return
         assert isinstance(effect, Compute)
         self.spawn(self._compute(effect))
 
@@ -75,6 +82,81 @@ class HomeShell(Shell):
                 pause *= 2
         span.end(weight=answer.weight, failed=answer.reason)
         self.perform(self._household.computed(work.home, answer))
+
+    # -- many at once -------------------------------------------------------------------------------------
+
+    async def _compute_many(self, work: ComputeMany) -> None:
+        """As `_compute` of each home, added up."""
+        loop = asyncio.get_running_loop()
+        came = loop.time()
+        homes = ids.ids_of(work.homes)
+        span = self._tracer.begin(
+            "homes", work.trace, first=homes[0], homes=len(homes), round=work.stamp.round
+        )
+        tally: Tally | None = None
+        left, why = homes, dict[int, str]()
+        pause = RETRY_SECONDS
+        for attempt in range(1, ATTEMPTS + 1):
+            if work.stamp != self._household.stamp:
+                span.end(outdated=True)
+                return
+            tally, why = await loop.run_in_executor(self._thread, self._add, work, left, tally, came)
+            left = sorted(why)
+            if not left:
+                break
+            _log.warning("attempt %d of %d: %d homes: %s", attempt, ATTEMPTS, len(left), why[left[0]])
+            if attempt < ATTEMPTS:
+                await asyncio.sleep(pause)
+                pause *= 2
+        if tally is None or work.stamp != self._household.stamp:
+            span.end(outdated=True)
+            return
+        for home in left:
+            tally.fail(home, "TaskFailed", why[home][:SAMPLE_CHARS])
+        bundle, payload = bundles.make(tally, work.stamp, work.mdc, loop.time() - came)
+        span.end(weight=tally.weight, failed=tally.failed.bit_count())
+        self.perform(self._household.bundled(work, work.homes, bundle, payload))
+
+    def _add(
+        self, work: ComputeMany, homes: list[int], tally: Tally | None, came: float
+    ) -> tuple[Tally | None, dict[int, str]]:
+        """Into a new tally, or into this one. Runs in the thread."""
+        if work.stamp != self._household.stamp:
+            return None, {}
+        try:
+            computer = self._computer or self._make_computer()
+        except Exception as error:
+            return tally or self._tally(work, 0), dict.fromkeys(homes, str(error))
+        if tally is None or not tally.total.size:
+            tally = self._tally(work, computer.size)
+            homes = self._spared(work, homes, tally)
+        why: dict[int, str] = {}
+        for start in range(0, len(homes), computer.step):
+            why |= computer.add(work, homes[start : start + computer.step], tally, came)
+        return tally, why
+
+    def _tally(self, work: ComputeMany, size: int) -> Tally:
+        config, product = self._config, self._statistics
+        if product is not None:
+            product.watch(ids.ids_of(self._household.watched))
+        intake = Intake(config.homes, work.mdc, config.precision, statistics=product)
+        return Tally(size, intake, work.stamp.round)
+
+    def _spared(self, work: ComputeMany, homes: list[int], tally: Tally) -> list[int]:
+        """Those that no rehearsed fault strikes; the others have failed."""
+        config = self._config
+        if not config.home_failure_probability:
+            return homes
+        spared = []
+        for home in homes:
+            who = ("home", home, work.stamp.round)
+            if injected(config.home_failure_probability, config.failure_seed, *who):
+                tally.fail(home, "Injected", "spec.faultInjection.homeFailureProbability")
+            else:
+                spared.append(home)
+        return spared
+
+    # -- one by one ---------------------------------------------------------------------------------------
 
     def _gradient(self, work: Compute, asked: float) -> Answer:
         if work.stamp != self._household.stamp:

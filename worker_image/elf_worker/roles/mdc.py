@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import msgspec
@@ -17,10 +16,7 @@ from elf_worker.roles import tracing
 from elf_worker.roles.environment import Environment
 from elf_worker.roles.shell import Shell
 from elf_worker.roles.window import Window
-from elf_worker.statistics import Product
 from elf_worker.transport import Link
-
-_log = logging.getLogger(__name__)
 
 
 class MdcShell(Shell):
@@ -90,18 +86,9 @@ def _intake(job: JobConfig, index: int) -> Intake:
         clip_norm=job.clip_norm,
         method=job.aggregation,
         trim_percent=job.trim_percent,
-        statistics=_statistics(job),
+        statistics=statistics.load_or_built_in(job.statistics),
         group_size=job.group_size if robust else 0,
     )
-
-
-def _statistics(job: JobConfig) -> Product:
-    """Without those that cannot be had: the NPDC ends the job and says which."""
-    try:
-        return statistics.load(job.statistics)
-    except statistics.StatisticError as error:
-        _log.error("%s", error)
-        return statistics.built_in()
 
 
 async def run(env: Environment) -> Stop:

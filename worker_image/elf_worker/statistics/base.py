@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -63,6 +63,80 @@ class HomeObservation:
 
 
 @dataclass(frozen=True)
+class ManyHomes:
+    """Homes of one round that were computed together and have vectors, as columns of one length."""
+
+    homes: npt.NDArray[np.int64]
+    round: int
+    mdc: int
+    weights: npt.NDArray[np.int64]
+    vectors: npt.NDArray[np.float32] = field(repr=False)
+    """Of shape `(homes, parameters + 1)`."""
+    seconds: float = 0.0
+    waiting_seconds: float = 0.0
+    computing_seconds: float = 0.0
+    batch_sizes: Sequence[tuple[int, ...]] = ()
+    classes: Sequence[Mapping[str, int]] = ()
+    bytes_up: int = 0
+    """Of all of them together; so is `bytes_down`."""
+    bytes_down: int = 0
+
+    def __len__(self) -> int:
+        """How many homes."""
+        return len(self.homes)
+
+    def __getitem__(self, index: int) -> HomeObservation:
+        """One of them. Bytes that do not divide are the first one's."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return HomeObservation(
+            home=int(self.homes[index]),
+            round=self.round,
+            mdc=self.mdc,
+            weight=int(self.weights[index]),
+            vector=self.vectors[index],
+            seconds=self.seconds,
+            waiting_seconds=self.waiting_seconds,
+            computing_seconds=self.computing_seconds,
+            batch_sizes=self.batch_sizes[index] if self.batch_sizes else (),
+            classes=self.classes[index] if self.classes else {},
+            bytes_up=self._share(self.bytes_up, index),
+            bytes_down=self._share(self.bytes_down, index),
+        )
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> ManyHomes:
+        """Those of them that are chosen."""
+        index = np.flatnonzero(chosen).tolist()
+        return replace(
+            self,
+            homes=self.homes[chosen],
+            weights=self.weights[chosen],
+            vectors=self.vectors[chosen],
+            batch_sizes=[self.batch_sizes[i] for i in index] if self.batch_sizes else (),
+            classes=[self.classes[i] for i in index] if self.classes else (),
+            bytes_up=sum(self._share(self.bytes_up, i) for i in index),
+            bytes_down=sum(self._share(self.bytes_down, i) for i in index),
+        )
+
+    def _share(self, whole: int, index: int) -> int:
+        return whole // len(self) + (whole % len(self) if index == 0 else 0)
+
+    def __iter__(self) -> Iterator[HomeObservation]:
+        """One after the other."""
+        return (self[index] for index in range(len(self)))
+
+    @functools.cached_property
+    def losses(self) -> npt.NDArray[np.float64]:
+        """`HomeObservation.loss` of each."""
+        return self.vectors[:, -1].astype(np.float64) / self.weights
+
+    @functools.cached_property
+    def gradient_norms(self) -> npt.NDArray[np.float64]:
+        """`HomeObservation.gradient_norm` of each."""
+        return robust.norms(self.vectors[:, :-1]) / self.weights
+
+
+@dataclass(frozen=True)
 class MdcObservation:
     """One sum that the NPDC has accepted from an MDC. One that hands its homes in by parts gives several."""
 
@@ -110,6 +184,10 @@ class Statistic:
     def of(self, observation: Any) -> Any:
         """The state of one observation."""
         raise NotImplementedError
+
+    def of_many(self, seen: ManyHomes) -> Any:
+        """The state of many homes: what `of` and `combine` make of each. Write it where that is slow."""
+        return functools.reduce(self.combine, map(self.of, seen), self.identity())
 
     def combine(self, a: Any, b: Any) -> Any:
         """Both together. May change and return `a`; must leave `b` as it is."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from elf_worker.exact import ExactSum
 from elf_worker.statistics import distribution
-from elf_worker.statistics.base import HomeObservation, MdcObservation, Statistic
+from elf_worker.statistics.base import HomeObservation, ManyHomes, MdcObservation, Statistic
 from elf_worker.statistics.distribution import Distribution
 
 MAX_CLASSES = 100
@@ -48,6 +50,10 @@ class Homes(Statistic):
             return [1, {}]
         return [0, {observation.failed if observation.failed in REASONS else OTHER: 1}]
 
+    def of_many(self, seen: ManyHomes) -> Any:
+        """All of them served."""
+        return [len(seen), {}]
+
     def combine(self, a: Any, b: Any) -> Any:
         """Counts add up."""
         return [a[0] + b[0], _added(a[1], b[1])]
@@ -72,6 +78,14 @@ class _OneNumber(Statistic):
     def number(self, observation: Any) -> tuple[float, int]:
         """(the number, the id of who had it)."""
         raise NotImplementedError
+
+    def numbers(self, seen: ManyHomes) -> npt.NDArray[np.float64]:
+        """The number of each of many homes."""
+        return np.array([self.number(one)[0] for one in seen])
+
+    def of_many(self, seen: ManyHomes) -> Distribution:
+        """See `distribution`."""
+        return distribution.many(self.numbers(seen), seen.homes.tolist(), self.samples, seen.round)
 
     def identity(self) -> Distribution:
         """Nothing observed."""
@@ -110,6 +124,10 @@ class HomeSeconds(_OneNumber):
         """Seconds, home."""
         return observation.seconds, observation.home
 
+    def numbers(self, seen: ManyHomes) -> npt.NDArray[np.float64]:
+        """They were ready together."""
+        return np.full(len(seen), seen.seconds)
+
 
 class Loss(_OneNumber):
     """Loss per home; also answers which homes have a loss between two values."""
@@ -121,6 +139,10 @@ class Loss(_OneNumber):
         """Mean loss of its examples, home."""
         return observation.loss, observation.home
 
+    def numbers(self, seen: ManyHomes) -> npt.NDArray[np.float64]:
+        """Mean losses."""
+        return seen.losses
+
 
 class GradientNorm(_OneNumber):
     """Norm of the gradients of homes; its variance is that across homes."""
@@ -128,6 +150,10 @@ class GradientNorm(_OneNumber):
     def number(self, observation: HomeObservation) -> tuple[float, int]:
         """Norm, home."""
         return observation.gradient_norm, observation.home
+
+    def numbers(self, seen: ManyHomes) -> npt.NDArray[np.float64]:
+        """Norms."""
+        return seen.gradient_norms
 
 
 class MdcSeconds(_OneNumber):
@@ -164,6 +190,14 @@ class Classes(Statistic):
         """As the task tells."""
         return self._bounded({str(name)[:32]: int(count) for name, count in observation.classes.items()})
 
+    def of_many(self, seen: ManyHomes) -> Any:
+        """What tells nothing costs nothing."""
+        state: dict[str, int] = {}
+        for classes in seen.classes:
+            if classes:
+                state = self.combine(state, self._bounded({str(n)[:32]: int(c) for n, c in classes.items()}))
+        return state
+
     def combine(self, a: Any, b: Any) -> Any:
         """Counts add up."""
         return self._bounded(_added(a, b))
@@ -197,6 +231,10 @@ class Bytes(Statistic):
         """Of one home."""
         return [observation.bytes_up, observation.bytes_down]
 
+    def of_many(self, seen: ManyHomes) -> Any:
+        """Of all of them."""
+        return [seen.bytes_up, seen.bytes_down]
+
     def combine(self, a: Any, b: Any) -> Any:
         """They add up."""
         return [a[0] + b[0], a[1] + b[1]]
@@ -227,6 +265,13 @@ class SlowestPath(Statistic):
         seen = observation
         path = [seen.seconds, seen.home, seen.mdc, seen.waiting_seconds, seen.computing_seconds]
         return [path, {seen.home: path} if seen.home in self.watched else {}]
+
+    def of_many(self, seen: ManyHomes) -> Any:
+        """They were ready together: the one with the highest id, and those that somebody asks about."""
+        slowest = int(np.argmax(seen.homes))
+        asked = np.flatnonzero(np.isin(seen.homes, list(self.watched))).tolist() if self.watched else []
+        chosen = map(self.of, (seen[index] for index in {slowest, *asked}))
+        return functools.reduce(self.combine, chosen, self.identity())
 
     def combine(self, a: Any, b: Any) -> Any:
         """The slower of both."""

@@ -6,12 +6,16 @@ import functools
 import hashlib
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from ddsketch.mapping import LogarithmicMapping
+
+Numbers = npt.NDArray[np.float64]
 
 RELATIVE_ERROR = 0.01
 """Of quantiles, and of the borders of `between`."""
@@ -19,6 +23,8 @@ SMALLEST, LARGEST = 1e-9, 1e12
 """Magnitudes beyond are put into the outermost bins: at most 2 · 2,421 + 1 of them."""
 _UNIT_BITS = 149
 _MAPPING = LogarithmicMapping(RELATIVE_ERROR)
+_NEAR = 1e-6
+"""Logarithms of two libraries differ by far less."""
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
@@ -85,6 +91,33 @@ def one(value: float, label: int, samples: int = 0, salt: int = 0) -> Distributi
     return Distribution(1, units, units * units, (value, label), (value, label), {key: 1}, kept)
 
 
+def many(values: Numbers, labels: Sequence[int], samples: int = 0, salt: int = 0) -> Distribution:
+    """What `one` and `combine` make of all of them. Raises ValueError for NaN, as `one` does."""
+    if not len(values):
+        return Distribution()
+    if np.isnan(values).any():
+        raise ValueError("cannot convert NaN to integer ratio")
+    values = np.clip(values, -3e38, 3e38).astype(np.float32).astype(np.float64) + 0.0  # no negative zero
+    total, squares = _sums(values)
+    low, high = values.min(), values.max()
+    keys = _keys(values)
+    found, counts = np.unique(keys, return_counts=True)
+    kept: dict[int, list[tuple[int, int]]] = {}
+    if samples:
+        for key, label in zip(keys.tolist(), labels, strict=True):
+            kept.setdefault(key, []).append((_hash(label, salt), label))
+        kept = {key: sorted(set(chosen))[:samples] for key, chosen in kept.items()}
+    return Distribution(
+        len(values),
+        total,
+        squares,
+        (float(low), min(labels[i] for i in np.flatnonzero(values == low).tolist())),
+        (float(high), min(labels[i] for i in np.flatnonzero(values == high).tolist())),
+        dict(zip(found.tolist(), counts.tolist(), strict=True)),
+        kept,
+    )
+
+
 def combine(a: Distribution, b: Distribution, samples: int = 0) -> Distribution:
     """Both together, in `a`."""
     a.count += b.count
@@ -144,6 +177,36 @@ _Wire = tuple[
 def _units(value: float) -> int:
     numerator, denominator = value.as_integer_ratio()
     return (numerator << _UNIT_BITS) // denominator  # exact: the denominator of a float32 divides 2^149
+
+
+def _sums(values: Numbers) -> tuple[int, int]:
+    """Sums of `_units` and of their squares: those of equal exponent are added as machine integers first."""
+    mantissas, exponents = np.frexp(values)  # float32 has 24 bits: integers below 2^24, and 2^48 when squared
+    whole = (mantissas * 2.0**24).astype(np.int64)
+    total = squares = 0
+    for exponent in np.unique(exponents).tolist():
+        here = whole[exponents == exponent]
+        shift = exponent - 24 + _UNIT_BITS
+        total += _shifted(int(here.sum()), shift)
+        for start in range(0, len(here), 1 << 14):
+            part = here[start : start + (1 << 14)]
+            squares += _shifted(int((part * part).sum()), 2 * shift)
+    return total, squares
+
+
+def _shifted(number: int, bits: int) -> int:
+    return number << bits if bits >= 0 else number >> -bits  # exact: float32 has no bits below 2^-149
+
+
+def _keys(values: Numbers) -> npt.NDArray[np.int64]:
+    """`_key` of each. Where the machine's logarithm is near a border, the one that `_key` uses decides."""
+    sizes = np.clip(np.abs(values), SMALLEST, LARGEST)
+    exact = np.log2(sizes) * _MAPPING._multiplier
+    keys: npt.NDArray[np.int64] = np.ceil(exact).astype(np.int64) + _offset()
+    keys = np.where(values > 0, keys, -keys) * (values != 0)
+    for index in np.flatnonzero(np.abs(exact - np.rint(exact)) < _NEAR):
+        keys[index] = _key(float(values[index]))
+    return keys
 
 
 def _by_value_then_smallest_id(entry: tuple[float, int]) -> tuple[float, int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from elf_worker.statistics.base import HomeObservation, MdcObservation, Statistic
+from elf_worker.statistics.base import HomeObservation, ManyHomes, MdcObservation, Statistic
 from elf_worker.statistics.builtin import BUILT_IN, MAX_WATCHED, SlowestPath
 
 _log = logging.getLogger(__name__)
@@ -56,6 +56,11 @@ class Product:
             if s.level == "home" and (s.sees_failures or not observation.failed)
         )
         return self._collect(chosen, lambda s: s.of(observation))
+
+    def of_many(self, seen: ManyHomes) -> State:
+        """What they make of many homes that have vectors: the same as of each, combined."""
+        chosen = (s for s in self.statistics.values() if s.level == "home")
+        return self._collect(chosen, lambda s: s.of_many(seen)) if len(seen) else {}
 
     def of_mdc(self, observation: MdcObservation) -> State:
         """What the statistics about MDCs make of it."""
@@ -147,6 +152,15 @@ def load(paths: Sequence[str]) -> Product:
             raise StatisticError(f"spec.statistics: two statistics are named {statistic.name!r}")
         seen.add(statistic.name)
     return Product(made)
+
+
+def load_or_built_in(paths: Sequence[str]) -> Product:
+    """`load`, or the built-in ones where the others cannot be had: the NPDC ends the job and says which."""
+    try:
+        return load(paths)
+    except StatisticError as error:
+        _log.error("%s", error)
+        return built_in()
 
 
 def built_in() -> Product:

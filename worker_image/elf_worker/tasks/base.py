@@ -45,6 +45,13 @@ class Task(abc.ABC):
     def batches(self, home: int, round: int) -> Iterator[Batch]:
         """The batches of one home in one round, the same ones whenever it is asked; `localSteps` are used."""
 
+    def batch_of(self, homes: Sequence[int], round: int) -> Batch | None:
+        """The first batch of each of these homes at once: as from `batches`, to the bit, each tensor with one
+        dimension more in front. Optional, for homes of one pod that are computed together; None: there is no
+        quicker way than asking one by one.
+        """
+        return None
+
     @abc.abstractmethod
     def loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Mean loss over the examples of a batch: a scalar with a gradient."""

@@ -91,16 +91,33 @@ def home_vector(
 
     Raises TaskError naming the method of the task that raised, with home and round.
     """
-    torch.manual_seed(derive_seed(task.seed, "home", home, round))  # for dropout and the like
-    [batch] = _batches(task, home, round, 1)
+    batch = first_batch(task, home, round)
     if seen is not None:
         seen(batch)
     loss, weight = _backward(task, model, batch, home, round)
+    return (_joined(model, loss) * weight).numpy(), weight
+
+
+def first_batch(task: Task, home: int, round: int) -> Any:
+    """The batch of a home that takes one step. Raises TaskError as `home_vector` does."""
+    torch.manual_seed(derive_seed(task.seed, "home", home, round))  # for dropout and the like
+    [batch] = _batches(task, home, round, 1)
+    return batch
+
+
+def gradient_of(task: Task, model: torch.nn.Module, batch: Any) -> Floats:
+    """Gradient and loss of a batch, per example. Raises what the task raises."""
+    model.zero_grad(set_to_none=True)
+    loss = task.loss(model, batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return _joined(model, loss.detach().float()).numpy()
+
+
+def _joined(model: torch.nn.Module, loss: torch.Tensor) -> torch.Tensor:
     pieces = [
         p.grad.reshape(-1) if p.grad is not None else torch.zeros(p.numel()) for p in model.parameters()
     ]
-    vector = torch.cat([*pieces, loss.reshape(1)])
-    return (vector * weight).numpy(), weight
+    return torch.cat([*pieces, loss.reshape(1)])
 
 
 def pseudo_vector(

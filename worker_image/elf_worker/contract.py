@@ -21,7 +21,7 @@ API_PLURAL = "elftrainingjobs"
 FIELD_MANAGER_NPDC = "elf-npdc"
 """Owns `status.training`, and nothing else."""
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 WIRE_PORT = 7733
 """Port on which the NPDC and each MDC take connections from their children."""
 FIGURES_PORT = 7735

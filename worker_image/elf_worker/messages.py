@@ -93,7 +93,7 @@ class Pace(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Submit(_Message, frozen=True):
-    """MDC → NPDC, payload an exact sum: what these members add up to. `failed` homes have none in it.
+    """MDC → NPDC, payload an exact sum (`ExactSum.pack`): what these members add up to. `failed` homes have none in it.
 
     After the sum (which is absent without members) come the statistics of all these homes.
     """
@@ -143,18 +143,18 @@ class Watch(_Message, frozen=True):
 
 
 class Keep(_Message, frozen=True):
-    """NPDC → MDC, payload a state copy: hold it for my successor."""
+    """NPDC → MDC, payload what belongs to a state beside the weights: hold both for my successor."""
 
     epoch: int
     stamp: Stamp
 
 
 class Fetch(_Message, frozen=True):
-    """NPDC → MDC: give me the copy you hold."""
+    """NPDC → MDC: give me the state you hold."""
 
 
 class Copy(_Message, frozen=True):
-    """MDC → NPDC, payload the state copy."""
+    """MDC → NPDC, payload the state that it holds: weights, then the rest."""
 
     epoch: int
     stamp: Stamp

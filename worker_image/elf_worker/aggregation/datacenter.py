@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
 
 from elf_worker.aggregation import bundles, ids
 from elf_worker.aggregation.effects import Close, Dial, Effect, LinkId, Payload, Send, Serve, Stop
@@ -33,12 +35,14 @@ from elf_worker.messages import (
     Register,
     Rejected,
     Stamp,
+    Submit,
     Turned,
     Want,
     Watch,
     Welcome,
     Work,
 )
+from elf_worker.statistics.product import State
 
 MAX_FACTS = 128
 """Classes and batches that a home may tell of, and characters of a class's name."""
@@ -59,6 +63,19 @@ class _Child:
     parked_at: float = 0.0
     ahead: bool = False
     """It spoke for homes that we have not heard of: it lies, or the Assign that names them is on its way."""
+
+
+@dataclass(frozen=True)
+class _Flight:
+    """A sum on its way to the NPDC."""
+
+    message: Submit
+    payload: Payload
+    settled: int
+    """Homes that it speaks for."""
+    link: LinkId
+    """The connection it was sent on: another one has to carry it again."""
+    statistics: State
 
 
 @dataclass(frozen=True)
@@ -104,12 +121,11 @@ class DataCenter:
         self._assigned_settled: tuple[Stamp | None, int] = (None, 0)
         self.settled = 0
         self._tally = Tally(0, intake)
-        self._flying: Tally | None = None
-        self._flying_link: LinkId | None = None
-        """The connection it was sent on: another one has to carry it again."""
+        self._flying: _Flight | None = None
         self._eager = False
         self._watch: Watch | None = None
-        self._copy: tuple[int, Stamp, Payload] | None = None
+        self._copy: tuple[int, Stamp, Payload, Payload] | None = None
+        """(epoch, stamp, weights, what else belongs to the state)."""
 
     # -- events -------------------------------------------------------------------------------------------
 
@@ -186,8 +202,8 @@ class DataCenter:
         for reason, count in self._tally.refused.items():
             yield "refused", {"reason": reason}, float(count)
         if self._intake.statistics is not None:
-            tally = self._tally if self._tally.members or self._flying is None else self._flying
-            yield from self._intake.statistics.metrics(tally.statistics)
+            of = self._tally if self._tally.members or self._flying is None else self._flying
+            yield from self._intake.statistics.metrics(of.statistics)
 
     def _from_npdc(self, link: LinkId, message: Message, payload: Payload) -> list[Effect]:
         match message:
@@ -223,12 +239,13 @@ class DataCenter:
 
     def _safekeep(self, link: LinkId, message: Keep | Fetch, payload: Payload) -> list[Effect]:
         if isinstance(message, Keep):
-            self._copy = (message.epoch, message.stamp, payload)
+            if message.stamp == self.stamp:  # else its weights have not come, or are gone already
+                self._copy = (message.epoch, message.stamp, self._weights, payload)
             return []
         if self._copy is None:
             return []
-        epoch, stamp, kept = self._copy
-        return [Send(link, Copy(epoch, stamp), kept)]
+        epoch, stamp, *parts = self._copy
+        return [Send(link, Copy(epoch, stamp), b"".join(part for part in parts if part is not None))]
 
     # -- the NPDC's word ----------------------------------------------------------------------------------
 
@@ -272,8 +289,7 @@ class DataCenter:
         unsure = (flying.settled if flying else 0) | self._tally.held
         if unsure & settled or unsure & ~self.homes:
             return self._start_over()
-        lost = flying is not None and self._flying_link != self._up
-        again = self._launch(flying) if flying is not None and lost else []
+        again = self._launch(flying) if flying is not None and flying.link != self._up else []
         return again + self._maybe_submit()
 
     def _work(self, message: Work, payload: Payload) -> list[Effect]:
@@ -378,8 +394,7 @@ class DataCenter:
         wanted = child.homes & self.homes & ~self._counted()
         if message.sum.stamp != self.stamp or not said or said & ~wanted:
             return 0
-        product = self._intake.statistics
-        return 16 * self._tally.total.size + (product.max_bytes() if product is not None else 0)
+        return self._tally.sum_room()
 
     def _bundle(self, link: LinkId, child: _Child, message: Bundle, payload: Payload) -> list[Effect]:
         """Whole or not at all: if some of its homes are counted, or not ours, the others are asked again."""
@@ -437,14 +452,17 @@ class DataCenter:
         awaited = self.homes & ~self._absent & ~self._counted()
         if not ready or (awaited and not self._eager):
             return []
-        self._flying, self._tally = tally, tally.rest()
-        return self._launch(tally)
+        assert self.stamp is not None
+        message, payload = tally.submit(self.stamp)
+        flight = _Flight(message, payload, tally.settled, -1, tally.statistics)
+        self._tally = tally.rest()
+        return self._launch(flight)
 
-    def _launch(self, tally: Tally) -> list[Effect]:
-        assert self._up is not None and self.stamp is not None
-        self._flying_link = self._up
-        message, payload = tally.submit(self.stamp, self._pace())
-        return [Send(self._up, message, payload)]
+    def _launch(self, flight: _Flight) -> list[Effect]:
+        assert self._up is not None
+        message = msgspec.structs.replace(flight.message, pace=self._pace())
+        self._flying = replace(flight, link=self._up)
+        return [Send(self._up, message, flight.payload)]
 
     def _pace(self) -> Pace:
         """One pod of homes alone, or the slower half of several, cannot make its MDC look slow."""
@@ -454,16 +472,17 @@ class DataCenter:
 
     def _start_over(self) -> list[Effect]:
         """Forget both tallies and ask the homes again for what is not settled."""
-        self._tally = self._fresh(self._tally.total.size)
+        self._tally = self._fresh(self._tally.size)
         self._flying = None
         return self._serve_children()
 
     def _fresh(self, size: int) -> Tally:
         """An empty tally that goes on counting what was refused."""
-        tally = Tally(size, self._intake, self.stamp.round if self.stamp else 0)
+        round_ = self.stamp.round if self.stamp else 0
+        tally = Tally(size, self._intake, round_, self._tally.total)
         tally.refused = dict(self._tally.refused)
         if self._flying is not None:  # its Submit was not accepted
-            count_reasons(tally.refused, self._flying.refused)
+            count_reasons(tally.refused, self._flying.message.refused)
         return tally
 
 

@@ -17,10 +17,11 @@ from elf_worker.aggregation.effects import (
     Step,
     Stop,
 )
+from elf_worker.aggregation.lane import INLINE, Lane
 from elf_worker.aggregation.stragglers import Straggler, Stragglers
-from elf_worker.aggregation.tally import Tally, count_reasons
+from elf_worker.aggregation.tally import Intake, Tally, count_reasons
 from elf_worker.contract import MAX_PAYLOAD, WIRE_VERSION, Phase, Wiring
-from elf_worker.exact import NotSummableError, mean_of
+from elf_worker.exact import NotSummableError, mean_of_packed
 from elf_worker.messages import (
     Accepted,
     Assign,
@@ -77,11 +78,12 @@ class Rules:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """State after `stamp.round` rounds. `weights` is float32 bytes, `copy` is opaque to the protocol."""
+    """State after `stamp.round` rounds. `weights` is float32 bytes, `rest` is opaque to the protocol."""
 
     stamp: Stamp
     weights: Payload
-    copy: Payload
+    rest: Payload
+    """What else belongs to the state: MDCs that keep it have the weights already."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,9 @@ class NorthPole:
     home is counted at most once in a round, whatever was repeated, delayed or said by the dead.
     """
 
-    def __init__(self, rules: Rules, statistics: Product | None = None) -> None:
+    def __init__(self, rules: Rules, statistics: Product | None = None, lane: Lane = INLINE) -> None:
         self.rules = rules
+        self._intake = Intake(lane=lane)
         self._statistics = statistics or Product(())
         self._watched: bytes = b""
         self._trace = ""
@@ -290,7 +293,7 @@ class NorthPole:
                 return MAX_PAYLOAD
             case Submit() if self._round is not None and message.stamp == self._stamp:
                 known = any(member.link == link for member in self._members.values())
-                room = 16 * self._round.tally.total.size + self._statistics.max_bytes()
+                room = self._round.tally.sum_room() + self._statistics.max_bytes()
                 return min(room, MAX_PAYLOAD) if known else 0
         return 0
 
@@ -467,7 +470,8 @@ class NorthPole:
     def _new_round(self, now: float) -> _Round:
         assert self._snapshot is not None
         size = memoryview(self._snapshot.weights).nbytes // 4 + 1
-        return _Round(now, Tally(size), *self._wanted())
+        spent = self._round.tally.total if self._round is not None else None
+        return _Round(now, Tally(size, self._intake, total=spent), *self._wanted())
 
     def _begin_anew(self, now: float) -> list[Effect]:
         """There are fewer homes now: begin the round once more, with those who remain.
@@ -530,8 +534,8 @@ class NorthPole:
             return
         states = [product.from_wire(extra), product.from_wire(extra)]  # two owners, two states
         if homes := ids.from_wire(message.members).bit_count():
-            size = round_.tally.total.size
-            mean = mean_of(size, total, message.bound, message.weight)
+            size = round_.tally.size
+            mean = mean_of_packed(size, total, message.bound, message.weight)
             seen = MdcObservation(
                 mdc=index,
                 round=message.stamp.round,
@@ -605,7 +609,7 @@ class NorthPole:
             member = self._members[index]
             if everyone or member.holds != mark:
                 self._members[index] = replace(member, holds=mark)
-                out.append(Send(member.link, Keep(*mark), self._snapshot.copy))
+                out.append(Send(member.link, Keep(*mark), self._snapshot.rest))
         return out
 
     def _recover(self, now: float) -> list[Effect]:

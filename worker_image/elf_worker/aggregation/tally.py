@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from elf_worker.aggregation import ids, precision, robust
+from elf_worker.aggregation.lane import INLINE, Lane
 from elf_worker.aggregation.rows import exact_rows
 from elf_worker.contract import group_of
-from elf_worker.exact import ExactSum, NotSummableError, check_vector
+from elf_worker.exact import ExactSum, NotSummableError, check_packed, check_vector, max_packed_bytes
 from elf_worker.exact.accumulator import LIMIT, check_magnitude
 from elf_worker.messages import Discarded, Pace, Stamp, Submit
 from elf_worker.statistics import HomeObservation, ManyHomes, Product
@@ -45,6 +47,8 @@ class Intake:
     group_size: int = 0
     """Homes, at least, in a group that is combined by a robust method before it is added (`contract.groups`);
     0 for the plain mean. A group is counted whole, in one MDC, or not at all."""
+    lane: Lane = INLINE
+    """Where vectors and sums are added up once they have been accepted."""
 
     def group_of(self, home: int) -> int:
         """The mask of a home's group; 0 without groups, or for nobody's home."""
@@ -87,9 +91,17 @@ class Tally:
     `size` counts the elements of a home's vector (parameters, then the loss).
     """
 
-    def __init__(self, size: int, intake: Intake = PLAIN, round_: int = 0) -> None:
+    def __init__(
+        self, size: int, intake: Intake = PLAIN, round_: int = 0, total: ExactSum | None = None
+    ) -> None:
+        """`total`: a sum that is not needed any more, for its memory."""
         self._round = round_
-        self.total = ExactSum(size)
+        if total is None or total.size != size:
+            total = ExactSum(size)
+        else:
+            intake.lane.join()
+            total.clear()
+        self._total = total
         self.members = 0
         """Homes whose vectors are in `total` (bit mask)."""
         self.failed = 0
@@ -97,11 +109,28 @@ class Tally:
         self.weight = 0
         self.reasons: dict[str, int] = {}
         self.sample = ""
-        self.statistics: State = {}
+        self._statistics: State = {}
         self.refused: dict[str, int] = {}
         """Messages that were not counted, by reason."""
         self._intake = intake
         self._groups: dict[int, _Group] = {}
+
+    @property
+    def size(self) -> int:
+        """Elements of a home's vector; 0 while that is unknown."""
+        return self._total.size
+
+    @property
+    def total(self) -> ExactSum:
+        """The sum, whole."""
+        self._intake.lane.join()
+        return self._total
+
+    @property
+    def statistics(self) -> State:
+        """Of the homes that are counted."""
+        self._intake.lane.join()
+        return self._statistics
 
     @property
     def settled(self) -> int:
@@ -118,21 +147,31 @@ class Tally:
 
     def room(self) -> int:
         """Bytes that a home's vector may have."""
-        return precision.nbytes(self.total.size, self._intake.precision) if self.total.size else 0
+        return precision.nbytes(self.size, self._intake.precision) if self.size else 0
+
+    def sum_room(self) -> int:
+        """Bytes that a sum with its statistics may have."""
+        product = self._intake.statistics
+        return max_packed_bytes(self.size) + (product.max_bytes() if product is not None else 0)
 
     def add(self, home: int, weight: int, payload: Any, kind: str = precision.FLOAT32, **seen: Any) -> None:
         """Take one home's vector. Raises NotSummableError, and changes nothing, for a bad one.
 
         `seen` are further fields of its `HomeObservation`.
         """
-        raw, vector = self._checked(weight, payload, kind)
+        raw, vector, bound = self._checked(weight, payload, kind)
         if group := self._intake.group_of(home):
             state = self._observed(home=home, weight=weight, vector=raw, **seen)
             self._groups.setdefault(group, _Group()).vectors[home] = (weight, vector.copy(), state)
             self._close(group)
             return
-        self.total.add(vector)
-        self._note(self._observed(home=home, weight=weight, vector=raw, **seen))
+        self._total.reserve(bound)
+
+        def add() -> None:
+            self._total.fold(vector)
+            self._note(self._observed(home=home, weight=weight, vector=raw, **seen))
+
+        self._intake.lane.run(add, vector.nbytes)
         self.members |= 1 << home
         self.weight += weight
 
@@ -160,7 +199,8 @@ class Tally:
         self.members |= ids.mask_of((many.homes - first).tolist()) << first
         self.weight += int(many.weights.sum())
         if self._intake.statistics is not None:
-            self._note(self._intake.statistics.of_many(many))
+            product = self._intake.statistics
+            self._intake.lane.run(lambda: self._note(product.of_many(many)))
 
     def _turn_down(self, one: HomeObservation, size: float) -> None:
         try:
@@ -173,7 +213,8 @@ class Tally:
     def note_wire(self, extra: Any) -> None:
         """Statistics of homes that have been merged."""
         if self._intake.statistics is not None:
-            self._note(self._intake.statistics.from_wire(extra))
+            state = self._intake.statistics.from_wire(extra)
+            self._intake.lane.run(lambda: self._note(state))
 
     def fail(self, home: int, reason: str, message: str) -> None:
         """Count one home as failed in this round."""
@@ -191,8 +232,11 @@ class Tally:
         count_reasons(self.refused, {reason: 1})
 
     def rest(self) -> Tally:
-        """A new tally with the homes that wait for the rest of their group; they leave this one."""
-        new = Tally(self.total.size, self._intake, self._round)
+        """A new tally with the homes that wait for the rest of their group; they leave this one.
+
+        It has the memory of this one's sum, which is not to be used any more.
+        """
+        new = Tally(self.size, self._intake, self._round, self._total)
         new._groups, self._groups = self._groups, {}
         return new
 
@@ -204,8 +248,11 @@ class Tally:
         if members:
             if not 0 < submit.weight <= MAX_WEIGHT * members.bit_count():
                 raise NotSummableError("BadWeight", f"weight {submit.weight} of {members.bit_count()} homes")
-            _check_size(payload, 16 * self.total.size)
-            self.total.merge_bytes(payload, submit.bound)
+            if payload is None or isinstance(payload, Discarded):
+                _check_size(payload, max_packed_bytes(self.size))
+            check_packed(self.size, payload, submit.bound)
+            self._total.reserve(submit.bound)
+            self._intake.lane.run(lambda: self._total.fold_packed(payload), memoryview(payload).nbytes)
             self.weight += submit.weight
         self.members |= members
         self.failed |= failed
@@ -216,7 +263,7 @@ class Tally:
         """The tally as a message and its payload."""
         product = self._intake.statistics
         extra = product.to_wire(self.statistics) if product is not None and self.statistics else b""
-        total = self.total.to_bytes() if self.members else None
+        total = self.total.pack() if self.members else None
         message = Submit(
             stamp=stamp,
             members=ids.to_wire(self.members),
@@ -239,10 +286,10 @@ class Tally:
 
     def _note(self, state: State) -> None:
         if self._intake.statistics is not None:
-            self.statistics = self._intake.statistics.combine(self.statistics, state)
+            self._statistics = self._intake.statistics.combine(self._statistics, state)
 
-    def _checked(self, weight: int, payload: Any, kind: str) -> tuple[Floats, Floats]:
-        """The vector as it came, and as it counts."""
+    def _checked(self, weight: int, payload: Any, kind: str) -> tuple[Floats, Floats, int]:
+        """The vector as it came, as it counts, and the latter's bound."""
         intake = self._intake
         _check_weight(weight)
         if kind != intake.precision:
@@ -251,8 +298,7 @@ class Tally:
         raw = vector = precision.decode(payload, kind)
         if intake.clip_norm is not None and np.isfinite(raw).all():
             vector = robust.clip(raw, weight, intake.clip_norm)
-        check_vector(vector)
-        return raw, vector
+        return raw, vector, check_vector(vector)
 
     def _close(self, mask: int) -> None:
         """Combine a group once all of its homes have spoken."""
@@ -276,12 +322,13 @@ class Tally:
         self.members |= ids.mask_of(group.vectors)
         self.weight += sum(weights)
         for state in states:
-            self._note(state)
+            self._intake.lane.run(functools.partial(self._note, state))
 
     def _fail(self, home: int, reason: str, message: str) -> None:
         self.failed |= 1 << home
         about = {"home": home, "round": self._round, "mdc": self._intake.mdc}
-        self._note(self._observed(**about, failed=reason))
+        state = self._observed(**about, failed=reason)
+        self._intake.lane.run(lambda: self._note(state))
         count_reasons(self.reasons, {reason: 1})
         self.sample = self.sample or f"home {home}: {message}"[:SAMPLE_CHARS]
 

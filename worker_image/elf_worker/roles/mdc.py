@@ -13,6 +13,7 @@ from elf_worker.aggregation.tally import Intake
 from elf_worker.contract import FIGURES_PORT, WIRE_PORT, JobConfig, injected
 from elf_worker.messages import Assign, Message, Work
 from elf_worker.roles import tracing
+from elf_worker.roles.adder import Adder
 from elf_worker.roles.environment import Environment
 from elf_worker.roles.shell import Shell
 from elf_worker.roles.window import Window
@@ -30,8 +31,9 @@ class MdcShell(Shell):
             uid=env.uid,
             address=f"{env.address}:{WIRE_PORT}",
         )
-        center = DataCenter(identity, env.npdc, _intake(env.job, env.index))
-        super().__init__(center, env, env.job.homes)
+        adder = Adder()
+        center = DataCenter(identity, env.npdc, _intake(env.job, env.index, adder))
+        super().__init__(center, env, env.job.homes, adder)
         self._center = center
         self._env = env
         self._tracer = tracing.open_tracer("mdc", env.job.job)
@@ -77,7 +79,7 @@ class MdcShell(Shell):
         raise NotImplementedError(effect)
 
 
-def _intake(job: JobConfig, index: int) -> Intake:
+def _intake(job: JobConfig, index: int, adder: Adder) -> Intake:
     robust = job.aggregation != "mean"
     return Intake(
         homes=job.homes,
@@ -88,6 +90,7 @@ def _intake(job: JobConfig, index: int) -> Intake:
         trim_percent=job.trim_percent,
         statistics=statistics.load_or_built_in(job.statistics),
         group_size=job.group_size if robust else 0,
+        lane=adder,
     )
 
 

@@ -17,6 +17,7 @@ from elf_worker.aggregation.northpole import NorthPole, RoundLog, Rules, Snapsho
 from elf_worker.contract import FIGURES_PORT, JobConfig, Phase, format_ids
 from elf_worker.messages import Finish
 from elf_worker.roles import checkpoints, delivery, tracing
+from elf_worker.roles.adder import Adder
 from elf_worker.roles.chronicle import Chronicle
 from elf_worker.roles.environment import Environment
 from elf_worker.roles.shell import TICK_SECONDS, Shell
@@ -59,8 +60,9 @@ class NpdcShell(Shell):
         self._product = product
         self.chronicle = Chronicle(product, env.history)
         self._asked_homes: deque[int] = deque(maxlen=MAX_WATCHED)
-        self.pole = NorthPole(self._rules, product)
-        super().__init__(self.pole, env, config.homes)
+        adder = Adder()
+        self.pole = NorthPole(self._rules, product, adder)
+        super().__init__(self.pole, env, config.homes, adder)
         self._env = env
         self._config: JobConfig = config
         self._board = board

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import ssl
 from collections.abc import Iterable
@@ -12,8 +13,9 @@ from typing import Any, Protocol
 from elf_worker import transport
 from elf_worker.aggregation.effects import Close, Dial, Effect, LinkId, Send, Serve, Stop
 from elf_worker.contract import READY_PORT, WIRE_PORT
-from elf_worker.messages import Message, Offer, Submit
+from elf_worker.messages import Bundle, Message, Offer, Submit
 from elf_worker.roles import gate
+from elf_worker.roles.adder import Adder
 from elf_worker.roles.environment import Environment
 from elf_worker.transport import Host, Limits, Link
 
@@ -47,8 +49,11 @@ class Machine(Protocol):
 class Shell:
     """Performs the effects that all roles share; a role adds its own in `perform_own`."""
 
-    def __init__(self, machine: Machine, env: Environment, homes: int = 1) -> None:
+    def __init__(
+        self, machine: Machine, env: Environment, homes: int = 1, adder: Adder | None = None
+    ) -> None:
         self._machine = machine
+        self._adder = adder or Adder()
         self._address = env.address
         self._silence = env.job.silence_seconds
         self._job, self._per_pod = env.job.uid, env.job.per_pod
@@ -173,10 +178,11 @@ class Shell:
         self._release(message, payload)
 
     def _release(self, message: Message, payload: Any) -> None:
-        """The room that a payload took: what was added up needs it no more, other things are kept."""
+        """The room that a payload took: what has been added up needs it no more, other things are kept."""
         if self._host is not None and isinstance(payload, bytearray):
-            if isinstance(message, Offer | Submit):
-                self._host.buffers.give_back(payload)
+            if isinstance(message, Offer | Bundle | Submit):
+                give_back = functools.partial(self._host.buffers.give_back, payload)
+                self._adder.after(give_back, asyncio.get_running_loop().call_soon_threadsafe)
             else:
                 self._host.buffers.keep(payload)
 
@@ -235,6 +241,7 @@ class Shell:
             link.close()
         for task in list(self._tasks):
             task.cancel()
+        self._adder.close()
         await asyncio.sleep(0)  # let transports flush their last frames
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*self._tasks, return_exceptions=True)

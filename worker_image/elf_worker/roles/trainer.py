@@ -26,6 +26,7 @@ from elf_worker.tasks.optimizers import make_optimizer
 
 _log = logging.getLogger(__name__)
 _STATISTICS = "statistics"
+_WEIGHTS = "weights"
 
 
 @dataclass
@@ -77,8 +78,13 @@ class Trainer:
         return self._snapshot()
 
     def restore(self, payload: Any) -> Snapshot:
-        """From a copy that an MDC held. Raises an exception of any kind if it is of no use."""
-        self._load(bytes(payload))
+        """From a copy that an MDC held: weights, then `Snapshot.rest`.
+
+        Raises an exception of any kind if it is of no use.
+        """
+        view = memoryview(payload)
+        split = 4 * sum(p.numel() for p in self._model.parameters())
+        self._load(bytes(view[split:]), view[:split])
         return self._snapshot()
 
     def step(
@@ -117,7 +123,7 @@ class Trainer:
     def save_checkpoint(self, snapshot: Snapshot) -> None:
         """To the volume, if there is one: whole or not at all."""
         if self._checkpoint is not None:
-            files.write_atomically(self._checkpoint, snapshot.copy)
+            files.write_atomically(self._checkpoint, self._dump(np.frombuffer(snapshot.weights, "<f4")))
 
     # -- measuring ----------------------------------------------------------------------------------------
 
@@ -172,11 +178,11 @@ class Trainer:
 
     def _snapshot(self) -> Snapshot:
         weights = vectors.flatten(self._model)
-        return Snapshot(self.stamp, memoryview(weights.data).cast("B"), self._dump(weights))
+        return Snapshot(self.stamp, memoryview(weights.data).cast("B"), self._dump())
 
-    def _dump(self, weights: vectors.Floats) -> bytes:
+    def _dump(self, weights: vectors.Floats | None = None) -> bytes:
         """Weights, optimizer state and record in one safetensors blob: no pickle, nowhere."""
-        tensors = {"weights": torch.from_numpy(weights)}
+        tensors = {} if weights is None else {_WEIGHTS: torch.from_numpy(weights)}
         if self.statistics:
             tensors[_STATISTICS] = torch.frombuffer(bytearray(self.statistics), dtype=torch.uint8)
         plain: dict[str, dict[str, Any]] = {}
@@ -190,7 +196,8 @@ class Trainer:
         tensors[checkpoints.META] = torch.frombuffer(bytearray(json.dumps(meta).encode()), dtype=torch.uint8)
         return safetensors.torch.save(tensors)
 
-    def _load(self, blob: bytes) -> None:
+    def _load(self, blob: bytes, weights: Any = None) -> None:
+        """A blob of `_dump`; `weights` if they are not in it."""
         tensors = safetensors.torch.load(blob)
         meta = checkpoints.parse_meta(np.asarray(tensors[checkpoints.META]).tobytes())
         if meta["job"] != self._config.uid:
@@ -207,7 +214,8 @@ class Trainer:
         if stamp.round and not record.population:  # of a version under which the number could not change
             record.population = [[0, self._config.homes]]
         fresh = self._optimizer.state_dict()
-        vectors.unflatten(self._model, tensors["weights"].numpy())  # refuses a wrong size before it begins
+        found = tensors[_WEIGHTS].numpy() if weights is None else weights
+        vectors.unflatten(self._model, found)  # refuses a wrong size before it begins
         self._optimizer.load_state_dict({"state": state, "param_groups": fresh["param_groups"]})
         self.record, self.stamp, self.statistics = record, stamp, statistics
 

@@ -1,56 +1,53 @@
-"""`make bench`: what adding up costs, as ratios measured side by side. Nothing is asserted."""
+"""`make bench`: one benchmark after the other, each in a process of its own, then the tables into the docs.
+
+    python tests/bench/run.py [--quick] [NAME …]
+
+Nothing is asserted: a figure that is not where it should be is printed as such, and the exit status is 0.
+"""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
+import argparse
+import pathlib
+import subprocess
+import sys
 
-import numpy as np
+import harness
+import report
 
-from elf_worker.exact import ExactSum
-
-SIZE = 2_500_000
-"""Elements: 10 MB of float32."""
-ROUNDS = 15
-
-
-def seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+HERE = pathlib.Path(__file__).resolve().parent
+HELPERS = {"run", "report", "harness", "crowd", "flat"}
+PARTS = {"tree"}
+"""Run by another one, which sets it beside its peers."""
 
 
-def side_by_side(works: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Seconds of each, taken in turn, so that a noisy moment hits all of them."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(ROUNDS):
-        for name, work in works.items():
-            times[name].append(seconds(work))
-    return times
+def names() -> list[str]:
+    """All that can be asked for."""
+    return sorted(path.stem for path in HERE.glob("*.py") if path.stem not in HELPERS)
 
 
-def main() -> None:
-    values = np.random.default_rng(0).standard_normal(SIZE).astype(np.float32)
-    plain, exact, other = np.zeros(SIZE, np.float32), ExactSum(SIZE), ExactSum(SIZE)
-    other.add(values)
-    wire = bytes(other.to_bytes())
-    times = side_by_side(
-        {
-            "float32 +=": lambda: np.add(plain, values, out=plain),
-            "exact add": lambda: exact.add(values),
-            "exact merge": lambda: exact.merge(other),
-            "exact from the wire": lambda: ExactSum.from_bytes(SIZE, wire, other.bound),
-        }
+def main() -> int:
+    """0; 1: one of them broke."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    gigabytes = values.nbytes / 1e9
-    base = statistics.median(times["float32 +="])
-    print(f"{'':22} {'median':>9} {'min':>9} {'max':>9}   GB/s of float32   times plain")
-    for name, taken in times.items():
-        middle = statistics.median(taken)
-        row = f"{name:22} {middle * 1e3:7.2f}ms {min(taken) * 1e3:7.2f}ms {max(taken) * 1e3:7.2f}ms"
-        print(f"{row}   {gigabytes / middle:15.2f}   {middle / base:11.2f}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names())}; else all")
+    parser.add_argument("--quick", action="store_true", help="do they still work? Nothing goes into the docs")
+    given = parser.parse_args()
+    if unknown := set(given.names) - set(names()):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(names())}")
+    broken = []
+    for name in given.names or sorted(set(names()) - PARTS):
+        print(f"== {name}", flush=True)
+        command = [sys.executable, str(HERE / f"{name}.py"), *(["--quick"] if given.quick else [])]
+        if subprocess.run(command, check=False).returncode:
+            broken.append(name)
+    if not given.quick:
+        report.write(report.PAGE, harness.RESULTS)
+    if broken:
+        print(f"broken: {', '.join(broken)}", file=sys.stderr)
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

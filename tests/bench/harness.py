@@ -212,7 +212,8 @@ def _version(distribution: str) -> str:
 
 
 def parser(doc: str | None, rounds: int) -> argparse.ArgumentParser:
-    """The options that every benchmark has."""
+    """The options that every benchmark has. From here on SIGTERM, too, ends what it has started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )

@@ -16,14 +16,15 @@ import harness
 import report
 
 HERE = pathlib.Path(__file__).resolve().parent
-HELPERS = {"run", "report", "harness", "crowd", "flat"}
+NO_BENCHMARKS = {"run", "report", "crowd"}
 PARTS = {"tree"}
 """Run by another one, which sets it beside its peers."""
 
 
 def names() -> list[str]:
     """All that can be asked for."""
-    return sorted(path.stem for path in HERE.glob("*.py") if path.stem not in HELPERS)
+    scripts = (path for path in HERE.glob("*.py") if 'if __name__ == "__main__"' in path.read_text())
+    return sorted({path.stem for path in scripts} - NO_BENCHMARKS)
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +18,8 @@ WARM_UP = 3
 
 
 def options(doc: str | None) -> argparse.ArgumentParser:
-    """What every peer is asked."""
+    """What every peer is asked. From here on a SIGTERM, too, ends what this process has started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bytes", type=int, default=4_000_000, help="of a client's float32 vector (4 MB)")
     parser.add_argument("--rounds", type=int, default=30, help="rounds that are counted (30)")

@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 import signal
 import statistics
 import subprocess
@@ -226,8 +227,8 @@ def parser(doc: str | None, rounds: int) -> argparse.ArgumentParser:
 
 def finish(name: str, tables: list[Table], quick: bool) -> None:
     """Show what was measured; keep it for the report unless it was a quick look."""
-    words = [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]
-    result = Result(name, tables, command="python tests/bench/" + " ".join(words))
+    words = shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]])
+    result = Result(name, tables, command="python tests/bench/" + words)
     print(markdown(result))
     if not quick:
         print(f"\nkept in {result.save().relative_to(ROOT)}", file=sys.stderr)

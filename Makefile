@@ -12,6 +12,8 @@ CONTEXT ?=
 CLUSTER ?=
 E2E_FLAGS ?=
 E2E_JOBS ?= 3
+ONLY ?=
+QUICK ?=
 BENCH_FLAGS ?= -n 5 --dist worksteal
 MINUTES ?= 60
 MARK := $(VENV)/.installed
@@ -25,7 +27,7 @@ help:
 	@echo "make browser the dashboard in Chromium (apt-get install chromium)"
 	@echo "make e2e     CONTEXT=NAME: on a cluster you trust; CLUSTER=kind: on a kind cluster made for it"
 	@echo "make nightly CONTEXT=NAME MINUTES=60: the operator crashes at every call, and under new faults"
-	@echo "make bench   timings, as ratios"
+	@echo "make bench   timings beside those of peers, into docs/performance.md; ONLY=memory: one; QUICK=1: do they work?"
 	@echo "make images  both container images (BUILD='docker build')"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make chart   the Helm chart, checked and packed into dist/"
@@ -95,9 +97,9 @@ checkov: $(MARK) helm
 	  $$helm template elf . -n elf-system -f ci/everything-values.yaml >$(CURDIR)/.cache/rendered/everything.yaml
 	$(CHECKOV) --directory .cache/rendered --framework kubernetes --skip-download --quiet --compact
 
+# All, or some: make bench ONLY="transport memory". Peers get an environment of their own, .cache/peers.
 bench: $(MARK)
-	$(BIN)/python tests/bench/sums.py
-	$(BIN)/python tests/bench/memory.py
+	$(BIN)/python tests/bench/run.py $(if $(QUICK),--quick) $(ONLY)
 
 images:
 	$(BUILD) -t $(OPERATOR_IMAGE) -f operator/Dockerfile .

@@ -78,6 +78,7 @@ NOT_WALKED: tuple[tuple[str, str, str], ...] = (
     ),
     ("docs/statistics.md", "elf check-statistic *", "tests/integration/test_docs.py runs it"),
     ("docs/statistics.md", "elf *", "tests/e2e/test_figures.py and tests/integration ask the same"),
+    ("docs/performance.md", "make bench *", "many minutes, on a quiet machine"),
     ("docs/testing.md", "pytest *", "hours, at night"),
     ("docs/testing.md", "make nightly *", "an hour, at night"),
 )

@@ -1,80 +1,248 @@
-"""Memory of an MDC with all statistics on, from 10 homes to 10,000: each count in a process of its own."""
+"""Peak memory of data centers: an MDC with 8 and with 1,024 homes, an NPDC with 2 and with 32 MDCs.
+
+The data center is the product's own process; the others are played by `crowd.py`, each with a connection of
+its own, every eighth of them slow: it dribbles its vector. The figure is the process's peak (VmHWM); what the
+kernel holds for sockets is not in it. Memory should be of the model, not of the crowd: within 5 %.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
+import pathlib
+import resource
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any
 
-import numpy as np
+import crowd
+import harness
+from harness import Ratio, Row, Table
 
-from elf_worker import statistics
+from elf_worker import contract
 from elf_worker.aggregation import ids
-from elf_worker.aggregation.datacenter import DataCenter, Identity
-from elf_worker.aggregation.effects import Send
-from elf_worker.aggregation.tally import Intake
-from elf_worker.contract import WIRE_VERSION
-from elf_worker.messages import Accepted, Assign, Facts, Hello, Offer, Stamp, Submit, Welcome, Work
+from elf_worker.contract import JobConfig, Role, Slot, Wiring
+from elf_worker.messages import Accepted, Assign, Register, Stamp, Submit, Welcome, Work
 
-PARAMETERS = 10_000
-ROUNDS = 3
-COUNTS = (10, 100, 1_000, 10_000)
-PER_POD = 100
+HOMES, MDCS = (8, 1024), (2, 32)
+TARGET = 1.05
+BYTES, QUICK_BYTES = 4_000_000, 400_000
+STEPS = 3
+"""Rounds of training: in the second and third, everything that is kept from round to round is there."""
+PER_PROCESS = 512
+PATIENCE_SECONDS = 400.0
+_MIB = 1 << 20
+_POLL_SECONDS = 0.05
 
 
 def main() -> None:
-    """Print MiB at the peak, and bytes of statistics on the wire."""
-    print(f"{'homes':>7} {'MiB at the peak':>16} {'above 10 homes':>15} {'statistics, bytes':>18}")
-    base = None
-    for homes in COUNTS:
-        done = subprocess.run(
-            [sys.executable, __file__, str(homes)], capture_output=True, text=True, check=True
-        )
-        peak, extra = map(float, done.stdout.split())
-        base = peak if base is None else base
-        print(f"{homes:7d} {peak:16.1f} {peak - base:+15.1f} {extra:18.0f}")
+    options = harness.parser(__doc__, rounds=3)
+    options.add_argument("--bytes", type=int, help=f"of a vector ({BYTES:,}; quick: {QUICK_BYTES:,})")
+    options.add_argument("--only", choices=(Role.MDC, Role.NPDC), help="only one of the two")
+    given = options.parse_args()
+    size = given.bytes or (QUICK_BYTES if given.quick else BYTES)
+    rounds = 1 if given.quick else given.rounds
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # as in pods; a shell's is often 1,024
+    tables = []
+    for role, counts, what in ((Role.MDC, HOMES, "homes"), (Role.NPDC, MDCS, "MDCs")):
+        if given.only in (None, role):
+            tables.append(_table(role, counts, what, size, rounds))
+    harness.finish("memory", tables, given.quick or given.only is not None)
 
 
-def serve(homes: int) -> tuple[float, int]:
-    """(MiB of this process at its peak, bytes of statistics in a Submit) after some rounds."""
-    product = statistics.load(())
-    mdc = DataCenter(Identity("job", 0, 0, "uid", "here"), "npdc", Intake(homes=homes, statistics=product))
-    mdc.tick(0.0)
-    mdc.opened(0, 0.0)
-    everyone = ids.to_wire(ids.full(homes))
-    rng = np.random.default_rng(0)
-    weights = np.zeros(PARAMETERS, "<f4").tobytes()
-    mdc.received(0, Welcome(0), None, 0.0)
-    pods = {
-        -1 - first // PER_POD: range(first, min(homes, first + PER_POD)) for first in range(0, homes, PER_POD)
+def _table(role: Role, counts: tuple[int, int], what: str, size: int, rounds: int) -> Table:
+    peak = mdc_peak if role is Role.MDC else npdc_peak
+    few, many = (f"{count:,} {what}" for count in counts)
+    works = {
+        name: _measured(peak, name, count, size) for name, count in zip((few, many), counts, strict=True)
     }
-    extra = 0
-    for round_ in range(ROUNDS):
-        stamp, now = Stamp(round_, 0), float(round_)
-        mdc.received(0, Assign(stamp, everyone, b""), None, now)
-        mdc.received(0, Work(0, stamp), weights, now)
-        for link, pod in pods.items():
-            if round_ == 0:
-                mdc.opened(link, now)
-                mdc.received(
-                    link, Hello(WIRE_VERSION, "job", ids.to_wire(ids.mask_of(pod)), -1, None), None, now
-                )
-            for home in pod:
-                vector = rng.standard_normal(PARAMETERS + 1).astype("<f4").tobytes()
-                facts = Facts(rng.random(), rng.random(), (32,), {str(home % 10): 32})
-                effects = mdc.received(
-                    link, Offer(home, stamp, 32, "float32", facts), vector, now + rng.random()
-                )
-                for effect in effects:
-                    if isinstance(effect, Send) and isinstance(effect.message, Submit):
-                        extra = effect.message.extra
-                        mdc.received(0, Accepted(stamp, effect.message.members), None, now)
-    with open("/proc/self/status") as status:
-        peak = next(line for line in status if line.startswith("VmHWM"))
-    return int(peak.split()[1]) / 1024, extra
+    taken = harness.side_by_side(works, rounds)
+    table = Table(f"Peak of an {role.upper()}, vectors of {size / 1e6:g} MB, every eighth peer slow")
+    table.rows = [Row(name, "MiB", samples) for name, samples in taken.items()]
+    table.ratios = [Ratio.paired(f"{many} / {few}", taken[many], taken[few], TARGET, at_least=False)]
+    return table
+
+
+def _measured(
+    peak: Callable[[int, int], Coroutine[Any, Any, int]], name: str, count: int, size: int
+) -> Callable[[], float]:
+    def measure() -> float:
+        found = asyncio.run(peak(count, size)) / _MIB
+        print(f"{name}: {found:.0f} MiB", file=sys.stderr, flush=True)
+        return float(found)
+
+    return measure
+
+
+# -- an MDC -----------------------------------------------------------------------------------------------
+
+
+async def mdc_peak(homes: int, size: int) -> int:
+    """Bytes at the peak of an MDC that serves so many homes for some rounds."""
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        directory = pathlib.Path(name)
+        address, done = _address(2), asyncio.get_running_loop().create_future()
+        pole = _Pole(homes, bytes(size), done)
+        server = await asyncio.start_server(pole.serve, _address(1), contract.WIRE_PORT)
+        job = _job(homes, size)
+        process = stack.enter_context(_pod(Role.MDC, job, address, directory, crowd.uid(0)))
+        stack.enter_context(_crowd("homes", f"{address}:{contract.WIRE_PORT}", homes, size))
+        try:
+            await _until(done, process, directory)
+            return _peak(process.pid)
+        finally:
+            server.close()
+
+
+class _Pole:
+    """The NPDC's side of one MDC's connection: some rounds that wait for every home."""
+
+    def __init__(self, homes: int, weights: bytes, done: asyncio.Future[None]) -> None:
+        self._everyone = ids.full(homes)
+        self._weights, self._done = memoryview(weights), done
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = crowd.Peer(reader, writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while not isinstance(await peer.read(), Register):
+                pass
+            await peer.send(Welcome(0))
+            for round_ in range(STEPS):
+                await self._round(peer, Stamp(round_, 0))
+            if not self._done.done():
+                self._done.set_result(None)
+        writer.close()
+
+    async def _round(self, peer: crowd.Peer, stamp: Stamp) -> None:
+        await peer.send(Assign(stamp, ids.to_wire(self._everyone), b""))
+        await peer.send(Work(0, stamp), self._weights)
+        settled = 0
+        while settled != self._everyone:
+            message = await peer.read()
+            if isinstance(message, Submit):
+                settled |= ids.from_wire(message.members) | ids.from_wire(message.failed)
+                if message.failed:
+                    raise RuntimeError(f"homes failed: {message.reasons}")
+                await peer.send(Accepted(message.stamp, message.members))
+
+
+# -- an NPDC ----------------------------------------------------------------------------------------------
+
+
+async def npdc_peak(mdcs: int, size: int) -> int:
+    """Bytes at the peak of an NPDC that adds up so many MDCs' sums for some rounds."""
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        directory = pathlib.Path(name)
+        slots = {index: Slot(0, crowd.uid(index), frozenset({index})) for index in range(mdcs)}
+        wiring = Wiring(version=1, npdc=Slot(0, "npdc"), mdcs=slots, homes=mdcs, quorum=mdcs)
+        (directory / contract.WIRING_KEY).write_text(wiring.to_json())
+        process = stack.enter_context(_pod(Role.NPDC, _job(mdcs, size), _address(1), directory, "npdc"))
+        stack.enter_context(_crowd("mdcs", f"{_address(1)}:{contract.WIRE_PORT}", mdcs, size))
+        peak, deadline = 0, asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        while process.poll() is None and asyncio.get_running_loop().time() < deadline:
+            with contextlib.suppress(OSError, LookupError):  # it may have ended just now
+                peak = max(peak, _peak(process.pid))
+            await asyncio.sleep(_POLL_SECONDS)
+        if process.returncode != 0:
+            raise RuntimeError(_said(directory))
+        return peak
+
+
+# -- both -------------------------------------------------------------------------------------------------
+
+
+def _job(homes: int, size: int) -> JobConfig:
+    return JobConfig(
+        job=crowd.JOB,
+        uid=crowd.JOB,
+        homes=homes,
+        per_pod=1,
+        rounds=STEPS,
+        seed=1,
+        entrypoint="flat:Flat",
+        task_args={"parameters": size // 4},
+        optimizer="SGD",
+        optimizer_args={"lr": 1e-3},
+        evaluate_every=1_000_000,
+        quorum=homes,
+        deadline_seconds=PATIENCE_SECONDS,
+        silence_seconds=PATIENCE_SECONDS,
+    )
+
+
+def _address(last: int) -> str:
+    """Addresses of the loopback that no other run of this has."""
+    return f"127.{10 + os.getpid() // 250 % 240}.{os.getpid() % 250}.{last}"
+
+
+@contextlib.contextmanager
+def _pod(
+    role: Role, job: JobConfig, address: str, directory: pathlib.Path, uid: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    env: Mapping[str, str] = os.environ | {
+        contract.ENV_JOB: job.to_json(),
+        contract.ENV_UID: uid,
+        contract.ENV_ADDRESS: address,
+        contract.ENV_INDEX: "0",
+        contract.ENV_INCARNATION: "0",
+        contract.ENV_NPDC: f"{_address(1)}:{contract.WIRE_PORT}",
+        contract.ENV_BOARD: f"file:{directory}",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(pathlib.Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+    }
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "elf_worker", role], env=env, stdout=log, stderr=subprocess.STDOUT
+        )
+    with _killed([process]):
+        yield process
+
+
+@contextlib.contextmanager
+def _crowd(role: str, address: str, count: int, size: int) -> Iterator[None]:
+    me = [sys.executable, str(pathlib.Path(crowd.__file__)), role, "--address", address, "--bytes", str(size)]
+    processes = [
+        subprocess.Popen([*me, "--first", str(first), "--count", str(min(PER_PROCESS, count - first))])
+        for first in range(0, count, PER_PROCESS)
+    ]
+    with _killed(processes):
+        yield
+
+
+@contextlib.contextmanager
+def _killed(processes: list[subprocess.Popen[bytes]]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait()
+
+
+async def _until(
+    done: asyncio.Future[None], process: subprocess.Popen[bytes], directory: pathlib.Path
+) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not done.done():
+            if process.poll() is not None:
+                raise RuntimeError(_said(directory))
+            await asyncio.wait([done], timeout=_POLL_SECONDS)
+    done.result()
+
+
+def _said(directory: pathlib.Path) -> str:
+    return f"it ended early: {(directory / 'log').read_text()[-2000:]}"
+
+
+def _peak(pid: int) -> int:
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(*serve(int(sys.argv[1])))
-    else:
-        main()
+    main()

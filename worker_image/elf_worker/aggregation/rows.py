@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from elf_worker.exact.accumulator import HIGH_BITS, LOW_BITS
+from elf_worker.exact.form import HIGH_BITS, LOW_BITS
 
 _BETWEEN = LOW_BITS - HIGH_BITS
 

@@ -127,7 +127,7 @@ class HomeShell(Shell):
             computer = self._computer or self._make_computer()
         except Exception as error:
             return tally or self._tally(work, 0), dict.fromkeys(homes, str(error))
-        if tally is None or not tally.total.size:
+        if tally is None or not tally.size:
             tally = self._tally(work, computer.size)
             homes = self._spared(work, homes, tally)
         why: dict[int, str] = {}

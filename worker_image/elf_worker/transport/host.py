@@ -32,11 +32,11 @@ class Host:
         limits: Limits,
         context: ssl.SSLContext | None,
     ) -> None:
+        self._guests: set[Link] = set()
         self.buffers = Buffers(asyncio.get_running_loop().call_later)
         """Room for what those who dial in send. Their owner gives it back."""
-        self._link = lambda: Link(events, silence, self._guests, limits, self.buffers)
+        self._link = functools.partial(Link, events, silence, self._guests, limits, self.buffers)
         self._context = context
-        self._guests: set[Link] = set()
         self._socket = listening
         self._arriving: dict[asyncio.Task[None], float] = {}
         """Those that are not let in yet, and since when, the oldest first."""

@@ -63,7 +63,7 @@ def peer_of(connection: socket.socket) -> Peer | None:
     if not isinstance(connection, ssl.SSLSocket):
         return None
     shown = connection.getpeercert() or {}
-    named = [value for kind, value in shown.get("subjectAltName", ()) if kind == "URI"]
+    named = [str(value) for kind, value in shown.get("subjectAltName", ()) if kind == "URI"]
     if len(named) != 1:
         raise StrangerError(f"{len(named)} SPIFFE IDs in its certificate, one is expected")
     try:

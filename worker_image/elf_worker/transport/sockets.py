@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 
 
 async def dial(address: str, source: str | None, context: ssl.SSLContext | None) -> socket.socket:
@@ -65,9 +66,11 @@ async def _shake_hands(secure: ssl.SSLSocket) -> None:
             await _ready(loop.add_writer, loop.remove_writer, secure)
 
 
-async def _ready(add, remove, connection: socket.socket) -> None:  # type: ignore[no-untyped-def]
+async def _ready(
+    add: Callable[..., None], remove: Callable[[socket.socket], bool], connection: socket.socket
+) -> None:
     ready = asyncio.get_running_loop().create_future()
-    add(connection, lambda: ready.done() or ready.set_result(None))
+    add(connection, lambda: None if ready.done() else ready.set_result(None))
     try:
         await ready
     finally:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from elf_worker.exact import arithmetic
+from elf_worker.exact import arithmetic, form
 
 Floats = npt.NDArray[np.float32]
 
@@ -34,7 +34,7 @@ def norm(values: Floats) -> float:
 
 def norms(rows: Floats) -> npt.NDArray[np.float64]:
     """`norm` of each row, with the same bits."""
-    if rows.shape[1] > _ROW:
+    if rows.shape[1] > form.BLOCK:
         return np.array([norm(row) for row in rows])
     sums = np.zeros((len(rows), 1 << max(0, rows.shape[1] - 1).bit_length()))
     sums[:, : rows.shape[1]] = rows

@@ -10,6 +10,7 @@ import pathlib
 import socket
 import ssl
 from dataclasses import dataclass
+from typing import Any
 
 from elf_worker.contract import AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE, Peer
 
@@ -62,7 +63,7 @@ def peer_of(connection: socket.socket) -> Peer | None:
     """Who is at the other end, by its certificate; None on a connection without TLS. Raises StrangerError."""
     if not isinstance(connection, ssl.SSLSocket):
         return None
-    shown = connection.getpeercert() or {}
+    shown: dict[str, Any] = dict(connection.getpeercert() or {})
     named = [str(value) for kind, value in shown.get("subjectAltName", ()) if kind == "URI"]
     if len(named) != 1:
         raise StrangerError(f"{len(named)} SPIFFE IDs in its certificate, one is expected")

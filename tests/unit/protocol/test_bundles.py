@@ -100,7 +100,7 @@ def test_of_a_bundle_that_overlaps_nothing_is_taken_and_the_rest_is_asked_for() 
 @pytest.mark.parametrize(
     ("made", "reason", "again"),
     [
-        (bundle(1, 9), "NotMine", [1]),
+        (bundle(0, 1), "NotMine", [1]),
         (bundle(1, 2, mdc=1), "NotMine", [1, 2]),
         (bundle(1, 1 << 16), "NotMine", []),
         (bundle(1, 2, stamp=NEXT), "StaleRound", []),

@@ -198,6 +198,26 @@ def test_a_home_whose_data_are_bad_harms_no_other(kind: type[Task], way: Way) ->
         assert good == bits(together(task, way).vectors(sorted(good), ROUND))
 
 
+class BeginsWithZeros(Small):
+    """With the first weights all sums are exact, so that their order does not show."""
+
+    def model(self) -> nn.Module:
+        made = nn.Sequential(nn.Linear(3, 18), nn.Tanh(), nn.Linear(18, 1))
+        for parameter in made.parameters():
+            nn.init.zeros_(parameter)
+        return made
+
+    def batches(self, home: int, round: int) -> Iterator[Any]:
+        points = torch.randn(32, 3, generator=self.generator(home, round))
+        yield points, points.sum(1).round()
+
+
+def test_weights_that_hide_the_order_of_sums_prove_nothing() -> None:
+    engine = together(BeginsWithZeros(homes=9, seed=1), "exact", 16)
+    engine.vectors(range(16), ROUND)
+    assert (engine.batched, engine.single) == (0, 16)
+
+
 def test_weights_stay_what_they_were() -> None:
     """The trial shakes them."""
     task = Linear(homes=9, seed=1)

@@ -173,6 +173,8 @@ def test_what_is_added_in_the_pod_is_what_would_have_been_sent(kind: str) -> Non
         ({"per_pod": 3}, False),
         ({"batching": "off"}, False),
         ({"batching": "fast"}, True),
+        ({"batching": "fast", "per_pod": 1}, True),
+        ({"batching": "fast", "aggregation": "median"}, False),
         ({"aggregation": "median"}, False),
         ({"clip_norm": 1.0}, False),
         ({"precision": "bfloat16"}, True),

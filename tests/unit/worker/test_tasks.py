@@ -24,10 +24,11 @@ from elf_worker import tasks
 from elf_worker.tasks import Task, TaskError, vectors
 from elf_worker.tasks.base import derive_seed
 from elf_worker.tasks.digits import Digits, dirichlet_split, read_images
+from elf_worker.tasks.linear import HELD_OUT_HOME, Linear
 from elf_worker.tasks.measures import binary_f1, macro_f1
 from elf_worker.tasks.naughty_or_nice import NaughtyOrNice
 
-SHIPPED = [Digits, NaughtyOrNice]
+SHIPPED = [Digits, NaughtyOrNice, Linear]
 
 
 def first(task: Task, home: int, round: int, count: int = 1) -> list[bytes]:
@@ -81,15 +82,18 @@ def test_batches_fit_the_model_and_count_their_examples(kind):
     assert torch.isfinite(loss)
 
 
-@pytest.mark.parametrize("kind", SHIPPED)
-def test_evaluation_gives_the_same_f1_and_accuracy_for_the_same_weights(kind):
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [(Digits, {"f1", "accuracy"}), (NaughtyOrNice, {"f1", "accuracy"}), (Linear, {"r2", "mse"})],
+)
+def test_evaluation_gives_the_same_figures_for_the_same_weights(kind, names):
     task = kind(homes=3, seed=0)
     model = vectors.build_model(task).eval()
     with torch.no_grad():
         metrics = task.evaluate(model)
         assert task.evaluate(model) == metrics
-    assert set(metrics) == {"f1", "accuracy"}
-    assert all(0 <= value <= 1 for value in metrics.values())
+    assert set(metrics) == names
+    assert kind is Linear or all(0 <= value <= 1 for value in metrics.values())
 
 
 @pytest.mark.parametrize("kind", SHIPPED)
@@ -97,13 +101,16 @@ def test_a_few_steps_of_training_beat_the_first_weights(kind):
     task = kind(homes=2, seed=0)
     model = vectors.build_model(task)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    before = task.evaluate(model)["accuracy"]
+    measure = "r2" if kind is Linear else "accuracy"
+    with torch.no_grad():
+        before = task.evaluate(model)[measure]
     for round in range(60):
         optimizer.zero_grad()
         for home in range(2):
             task.loss(model, next(task.batches(home, round))).backward()
         optimizer.step()
-    assert task.evaluate(model)["accuracy"] > before + 0.1
+    with torch.no_grad():
+        assert task.evaluate(model)[measure] > before + 0.1
 
 
 @pytest.mark.parametrize("kind", SHIPPED)
@@ -165,6 +172,28 @@ def test_a_diary_of_a_home_that_trains_is_not_among_the_held_out():
     assert all(home < 0 for home in asked)
 
 
+@pytest.mark.parametrize("homes", [[0], [5, 3, 700_000], range(40)])
+def test_points_of_many_homes_are_those_of_each(homes):
+    task = Linear(homes=4, seed=5, features=3, batch_size=7)
+    points, truths = task.batch_of(homes, 9)
+    for index, home in enumerate(homes):
+        alone = first(task, home, 9)[0]
+        assert points[index].numpy().tobytes() + truths[index].numpy().tobytes() == alone
+
+
+def test_the_homes_of_the_linear_task_are_not_alike_and_nobody_trains_on_what_is_held_out():
+    task = Linear(homes=2, seed=0, batch_size=4000)
+    means = [part.mean(0) for part in task.batch_of([0, 1], 0)[0]]
+    assert (means[0] - means[1]).abs().max() > 0.2
+    asked: list[int] = []
+    made = task._made
+    task._made = lambda homes, *rest: asked.extend(homes) or made(homes, *rest)
+    with torch.no_grad():
+        task.evaluate(task.model())
+    assert asked
+    assert min(asked) >= HELD_OUT_HOME
+
+
 @pytest.mark.parametrize(
     ("kind", "args", "message"),
     [
@@ -175,6 +204,10 @@ def test_a_diary_of_a_home_that_trains_is_not_among_the_held_out():
         (Digits, {"homes": 1438}, "1438 homes share 1437 examples"),
         (NaughtyOrNice, {"batch_size": 0}, "batch_size 0, at least 1"),
         (NaughtyOrNice, {"records": 0}, "records is 0"),
+        (Linear, {"features": 0}, "features is 0"),
+        (Linear, {"batch_size": 0}, "batch_size 0, at least 1"),
+        (Linear, {"noise": -0.1}, "noise is -0.1"),
+        (Linear, {"noise": float("nan")}, "noise is nan"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused_by_name(kind, args, message):

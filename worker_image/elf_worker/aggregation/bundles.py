@@ -20,13 +20,17 @@ from elf_worker.messages import Bundle, Discarded, Stamp, Submit
 MOST_HOMES = 1024
 """Homes in a bundle: they are neighbours, from a multiple of this on."""
 FEWEST_HOMES = 4
-"""Of a pod that bundles. A sum has 16 bytes for an element where one vector has 4."""
+"""Of a pod that bundles of its own accord. A sum has 16 bytes for an element where one vector has 4."""
 
 
 def together(config: JobConfig) -> bool:
-    """Whether pods of this job compute their homes together, and add them up."""
+    """Whether pods of this job compute their homes together, and add them up.
+
+    With fast, whatever the size of pods: its bits are not to depend on that.
+    """
     plain = config.aggregation == "mean" and config.clip_norm is None
-    return plain and config.batching != "off" and config.per_pod >= FEWEST_HOMES
+    worth_it = config.batching == "exact" and config.per_pod >= FEWEST_HOMES
+    return plain and (worth_it or config.batching == "fast")
 
 
 def make(tally: Tally, stamp: Stamp, mdc: int, held: float) -> tuple[Bundle, memoryview | None]:

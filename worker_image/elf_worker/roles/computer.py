@@ -59,8 +59,11 @@ class Computer:
         `came`: when the work was asked for, on the monotonic clock.
         """
         started = time.monotonic()
-        self._take(work.stamp, work.weights)
-        found = self._found(homes, work.stamp.round)
+        try:
+            self._take(work.stamp, work.weights)
+            found = self._found(homes, work.stamp.round)
+        except Exception as error:  # not of any home's own; it is tried again, and said
+            return dict.fromkeys(homes, f"{type(error).__name__}: {error}")
         if found.homes:
             now = time.monotonic()
             counted = len(found.homes)

@@ -52,7 +52,7 @@ class Linear(Task):
         self._points = np.uint64(derive_seed(seed, "points"))
 
     def model(self) -> nn.Module:
-        """`features + 1` parameters."""
+        """9 parameters: one more than there are features."""
         return nn.Linear(self.features, 1)
 
     def batches(self, home: int, round: int) -> Iterator[Batch]:

@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import kopf
-
-from elf_operator import apiserver, health, kube, master, names
+from elf_operator import apiserver, health, kube, logging_in, master, names
 from elf_operator.apiserver import OUTAGES, brief
 from elf_operator.builders import Defaults
 from elf_operator.dashboard.gallery import Gallery, Overseen
 from elf_operator.dashboard.server import served
 from elf_operator.leadership import Election
+from elf_operator.logging_in import kopf
 from elf_operator.metrics import Metrics
 from elf_operator.running import HEARTBEAT_SLACK_SECONDS, acted_on
 from elf_operator.watchmen import NODE_GRACE_SECONDS, Nodes, Pulse
@@ -75,7 +74,7 @@ class Operator:
         self.queue: Queue
         self.cluster: kube.KubeCluster
 
-    async def start(self) -> None:
+    async def start(self, kopfs: kopf.OperatorSettings) -> None:
         """Serve health and metrics, connect, get the master key, stand for election.
 
         Raises OSError if the port is taken, MasterError without the key that it was told to use.
@@ -84,7 +83,7 @@ class Operator:
         logging.getLogger().addHandler(metrics.counts_errors())
         if settings.listen:
             await self._stack.enter_async_context(health.served(self._health, metrics, *settings.listen))
-        bare = await self._stack.enter_async_context(apiserver.connect())
+        bare = await self._stack.enter_async_context(logging_in.connect(kopfs))
         defaults = await self._vouching(bare)
         may_write, leading = self._stand(bare)
         api = bare.watched(may_write, self._requested)
@@ -162,15 +161,15 @@ def registry(settings: Settings) -> kopf.OperatorRegistry:
     made = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=made)
-    def log_in(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+    def log_in(settings: kopf.OperatorSettings, **_: Any) -> kopf.ConnectionInfo | None:
+        return logging_in.log_in(settings)
 
     @kopf.on.startup(registry=made)
     async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
         configure(settings)
         memo.operator = operator
         try:
-            await operator.start()
+            await operator.start(settings)
         except master.MasterError as error:
             raise kopf.PermanentError(str(error)) from error
 

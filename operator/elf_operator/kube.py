@@ -15,7 +15,7 @@ from elf_operator.announcements import Announcements, Written
 from elf_operator.apiserver import ApiError, KubeApi, unless_missing
 from elf_operator.builders import Manifest
 from elf_operator.expectations import Expectations
-from elf_operator.observation import Observation, parse_pod
+from elf_operator.observation import Observation, PodList, pod_of
 from elf_operator.plans import Delete, Event
 from elf_operator.reconcile import RefusedError
 from elf_operator.spec import Job, parse_job
@@ -64,21 +64,22 @@ class KubeCluster:
         """Four reads at once; the job's own comes first to the server, so it is never the newest."""
         job, pods, wiring, service = await asyncio.gather(
             self._api.get(_job_path(namespace, name)),
-            self._api.request(
-                "GET", f"api/v1/namespaces/{namespace}/pods", query={"labelSelector": names.selector(name)}
+            self._api.read(
+                PodList, f"api/v1/namespaces/{namespace}/pods", {"labelSelector": names.selector(name)}
             ),
             self._api.get(_path("ConfigMap", namespace, names.wiring(name))),
             self._api.get(_path("Service", namespace, names.npdc(name))),
         )
-        if any((pod.get("status") or {}).get("phase") in _OVER for pod in pods["items"]):
+        there = pods.items or ()
+        if any(raw.status is not None and raw.status.phase in _OVER for raw in there):
             # The NPDC says how training ended before any pod leaves: who sees the one has to see the other.
             job = await self._api.get(_job_path(namespace, name))
         if job is None or job["metadata"].get("deletionTimestamp"):
             return None
         uid = job["metadata"]["uid"]
-        owned = [body for body in pods["items"] if _owned(body, uid)]
+        owned = [raw for raw in there if raw.owned(uid)]
         wired = wiring is not None and _owned(wiring, uid)
-        seen = tuple(pod for body in owned if (pod := parse_pod(body)) is not None)
+        seen = tuple(pod for raw in owned if (pod := pod_of(raw)) is not None)
         status = job.get("status") or {}
         known = Wiring.from_json(wiring["data"][WIRING_KEY]) if wiring is not None and wired else None
         self._expectations.check(uid, job["metadata"]["generation"], known.version if known else 0)
@@ -86,7 +87,7 @@ class KubeCluster:
         return Observation(
             job=parse_job(job),
             pods=seen,
-            taken=frozenset(b["metadata"]["name"] for b in pods["items"] if not _owned(b, uid)),
+            taken=frozenset(raw.metadata.name for raw in there if not raw.owned(uid)),
             lost_nodes=self._nodes.lost() & nodes,
             zones=self._nodes.zones(nodes),
             npdc_silence=self._pulse.note(uid, status.get("training") or {}),

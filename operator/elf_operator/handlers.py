@@ -230,9 +230,44 @@ def mark_of(body: Mapping[str, Any]) -> tuple[Any, ...]:
     return (meta.get("uid"), meta.get("generation"), *acted_on(training))
 
 
+class NoDiff(kopf.DiffBaseStorage):
+    """kopf compares each object with what it was, for handlers that we have none of."""
+
+    def build(self, *, body: Any, extra_fields: Any = None, ignored_fields: Any = None) -> Any:
+        """Nothing of it is kept."""
+        return {}
+
+    def fetch(self, *, body: Any) -> None:
+        """Nothing was kept."""
+
+    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
+        """Nothing is kept."""
+
+
+class NoProgress(kopf.ProgressStorage):
+    """Nor do we have handlers that are to be tried again."""
+
+    def fetch(self, *, key: Any, body: Any) -> None:
+        """Nothing was kept."""
+
+    def store(self, *, key: Any, record: Any, body: Any, patch: Any) -> None:
+        """Nothing is kept."""
+
+    def purge(self, *, key: Any, body: Any, patch: Any) -> None:
+        """Nothing was kept."""
+
+    def touch(self, *, body: Any, patch: Any, value: Any) -> None:
+        """Nobody is to be woken."""
+
+    def clear(self, *, essence: Any) -> Any:
+        """As it is."""
+        return essence
+
+
 def configure(settings: kopf.OperatorSettings) -> None:
     """Only our own pods are watched, nothing of ours is written onto objects, and outages are waited out."""
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage, settings.persistence.progress_storage = NoDiff(), NoProgress()
     settings.networking.error_backoffs = Endless()
     settings.networking.request_timeout = 20
     settings.watching.server_timeout = 120

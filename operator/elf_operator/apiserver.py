@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlencode
 
@@ -86,6 +86,18 @@ class Direct:
             allow_redirects=False,
         ) as answer:
             return answer.status, answer.reason or "", await answer.read()
+
+    async def lines(self, resource: str, seconds: float) -> AsyncGenerator[bytes, None]:
+        """The lines of an answer as they come, for so long at most. Raises ApiError for anything but 2xx."""
+        async with self._session.get(
+            URL(self._server + resource, encoded=True),
+            headers={"Accept": "application/json", **self._authorization()},
+            timeout=_patience(seconds),
+        ) as answer:
+            if not 200 <= answer.status <= 299:
+                raise ApiError(answer.status, answer.reason, (await answer.read()).decode(errors="replace"))
+            while line := await answer.content.readline():
+                yield line
 
 
 class Lent:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from elf_operator import apiserver, health, kube, logging_in, master, names
+from elf_operator import apiserver, health, kube, logging_in, master
 from elf_operator.apiserver import OUTAGES, brief
 from elf_operator.builders import Defaults
 from elf_operator.dashboard.gallery import Gallery, Overseen
@@ -22,6 +22,7 @@ from elf_operator.dashboard.server import served
 from elf_operator.leadership import Election
 from elf_operator.logging_in import kopf
 from elf_operator.metrics import Metrics
+from elf_operator.podwatch import PodWatch
 from elf_operator.running import HEARTBEAT_SLACK_SECONDS, acted_on
 from elf_operator.watchmen import NODE_GRACE_SECONDS, Nodes, Pulse
 from elf_operator.workqueue import Queue
@@ -83,7 +84,8 @@ class Operator:
         logging.getLogger().addHandler(metrics.counts_errors())
         if settings.listen:
             await self._stack.enter_async_context(health.served(self._health, metrics, *settings.listen))
-        bare = await self._stack.enter_async_context(logging_in.connect(kopfs))
+        way = await self._stack.enter_async_context(logging_in.connect(kopfs))
+        bare = apiserver.KubeApi(way)
         defaults = await self._vouching(bare)
         may_write, leading = self._stand(bare)
         api = bare.watched(may_write, self._requested)
@@ -97,6 +99,8 @@ class Operator:
         metrics.show("list_silence_seconds", "Seconds since the last good LIST.", self._health.silence)
         for namespace in settings.namespaces or (None,):
             self._spawn(self._list_jobs(api, namespace))
+            watch = PodWatch(way, namespace, self.queue.wake, self.queue.wake_all)
+            self._spawn(watch.run(Endless()))
         if self.gallery and settings.dashboard:
             await self._serve_dashboard(self.gallery, *settings.dashboard)
 
@@ -157,7 +161,7 @@ class Operator:
 
 
 def registry(settings: Settings) -> kopf.OperatorRegistry:
-    """The handlers: start, stop, and a wake for every event of a job, of one of its pods, or of a node."""
+    """The handlers: start, stop, and a wake for every event of a job or of a node."""
     made = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=made)
@@ -182,7 +186,6 @@ def registry(settings: Settings) -> kopf.OperatorRegistry:
 
     operator = Operator(settings)
     kopf.on.event(API_GROUP, API_VERSION, API_PLURAL, registry=made)(_job_changed)
-    kopf.on.event("v1", "pods", labels={names.LABEL_JOB: kopf.PRESENT}, registry=made)(_pod_changed)
     if not settings.namespaces:
         kopf.on.event("v1", "nodes", registry=made)(_node_changed)
     return made
@@ -205,10 +208,6 @@ async def _job_changed(type: str | None, body: kopf.Body, memo: Any, **_: Any) -
     policy = body.spec.get("failurePolicy") or {}
     patience = policy.get("mdcTimeoutSeconds", 5) + HEARTBEAT_SLACK_SECONDS
     operator.queue.wake_unless(key, patience + 0.1)
-
-
-async def _pod_changed(namespace: str | None, labels: Mapping[str, str], memo: Any, **_: Any) -> None:
-    memo.operator.queue.wake((str(namespace), labels[names.LABEL_JOB]))
 
 
 async def _node_changed(type: str | None, body: kopf.Body, memo: Any, **_: Any) -> None:
@@ -265,13 +264,12 @@ class NoProgress(kopf.ProgressStorage):
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
-    """Only our own pods are watched, nothing of ours is written onto objects, and outages are waited out."""
+    """Nothing of kopf's is written onto objects, and outages are waited out."""
     settings.posting.enabled = False
     settings.persistence.diffbase_storage, settings.persistence.progress_storage = NoDiff(), NoProgress()
     settings.networking.error_backoffs = Endless()
     settings.networking.request_timeout = 20
     settings.watching.server_timeout = 120
     settings.watching.client_timeout = 150
-    settings.watching.label_selectors["v1", "pods"] = names.LABEL_JOB
     settings.queueing.worker_limit = 200
     settings.scanning.disabled = True

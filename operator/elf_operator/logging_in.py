@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import aiohttp
 
-from elf_operator.apiserver import Direct, KubeApi
+from elf_operator.apiserver import Direct
 
 __all__ = ["connect", "kopf", "log_in"]
 CONNECTIONS = 100
@@ -49,7 +49,7 @@ def log_in(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo | None:
 
 
 @contextlib.asynccontextmanager
-async def connect(settings: kopf.OperatorSettings) -> AsyncIterator[KubeApi]:
+async def connect(settings: kopf.OperatorSettings) -> AsyncIterator[Direct]:
     """Raises kopf.LoginError if there is nothing to log in with."""
     info = log_in(settings)
     if info is None:
@@ -60,10 +60,10 @@ async def connect(settings: kopf.OperatorSettings) -> AsyncIterator[KubeApi]:
         connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=info.as_ssl_context()),
         proxy=info.proxy_url,
         headers={"User-Agent": "elf-operator"},
-        read_bufsize=1 << 20,
+        read_bufsize=1 << 21,
     ) as session:
         authorization = _bearer(TOKEN, time.monotonic) if renewed else lambda: fixed
-        yield KubeApi(Direct(info.server, session, authorization))
+        yield Direct(info.server, session, authorization)
 
 
 def _bearer(path: pathlib.Path, clock: Callable[[], float]) -> Callable[[], Mapping[str, str]]:

@@ -96,8 +96,10 @@ class _Owner(_Raw):
 
 
 class _Meta(_Raw):
-    name: str
+    name: str = ""
+    namespace: str = ""
     uid: str = ""
+    resource_version: str = ""
     labels: dict[str, str] | None = None
     owner_references: list[_Owner] | None = None
     creation_timestamp: str | None = None

@@ -26,7 +26,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import aiohttp
@@ -350,11 +350,11 @@ async def death(ground: Ground, times: int) -> list[Row]:
                 before, cpu = await operator.figures(), operator.cpu
                 if who == "MDC":
                     await set_phase(ground, f"large-mdc-{turn}-0", "Failed", False, 137)
-                    await ground.until("it is replaced", lambda: _there(ground, f"large-mdc-{turn}-1"))
+                    await ground.until("it is replaced", _there(ground, f"large-mdc-{turn}-1"))
                 else:
                     old = await ground.api.request("DELETE", f"{ground.core}/pods/large-home-{turn}")
                     uid = old["metadata"]["uid"]
-                    await ground.until("it is back", lambda: _there(ground, f"large-home-{turn}", uid))
+                    await ground.until("it is back", _there(ground, f"large-home-{turn}", uid))
                 await ground.until("the job runs", ground.all_running)
                 await asyncio.sleep(SETTLED_SECONDS)
                 burnt[who].append(operator.cpu - cpu)
@@ -375,9 +375,12 @@ async def death(ground: Ground, times: int) -> list[Row]:
     ]
 
 
-async def _there(ground: Ground, pod: str, not_uid: str = "") -> bool:
-    found = await ground.api.get(f"{ground.core}/pods/{pod}")
-    return found is not None and found["metadata"]["uid"] != not_uid
+def _there(ground: Ground, pod: str, not_uid: str = "") -> Callable[[], Awaitable[bool]]:
+    async def seen() -> bool:
+        found = await ground.api.get(f"{ground.core}/pods/{pod}")
+        return found is not None and found["metadata"]["uid"] != not_uid
+
+    return seen
 
 
 async def start(ground: Ground, times: int) -> list[Row]:
@@ -509,11 +512,14 @@ async def _ground(api: Api, context: str) -> AsyncIterator[Ground]:
             await api.request("POST", f"{ground.core}/secrets", {"metadata": {"name": MASTER_KEY}})
             yield ground
         except BaseException:
-            log = pathlib.Path(folder, "operator.log")
-            print("\n".join(log.read_text().splitlines()[-20:]) if log.exists() else "", file=sys.stderr)
+            print(_end_of(pathlib.Path(folder, "operator.log")), file=sys.stderr)
             raise
         finally:
             await api.unless(404, "DELETE", f"api/v1/namespaces/{name}")
+
+
+def _end_of(log: pathlib.Path) -> str:
+    return "\n".join(log.read_text().splitlines()[-20:]) if log.exists() else ""
 
 
 def _kubeconfig(path: pathlib.Path, context: str) -> pathlib.Path:

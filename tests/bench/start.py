@@ -3,8 +3,8 @@
     python tests/bench/start.py [--times 11] [--json FILE]
 
 An MDC takes children on its wire port as soon as it runs, and says that it is ready (READY_PORT) once the
-NPDC has welcomed it. The NPDC is played here, over the real transport, and answers at once: what is measured is
-the MDC. CPU time stands beside wall time, because a busy machine stretches the one and hardly the other.
+NPDC has welcomed it. The NPDC is played here, over the real transport, and answers at once: what is measured
+is the MDC. CPU time stands beside wall time, because a busy machine stretches the one and hardly the other.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ async def an_mdc() -> tuple[float, float, float, float]:
         "ELF_LOG_LEVEL": "WARNING",
     }
     began = time.perf_counter()
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: ASYNC220
         [sys.executable, "-m", "elf_worker", "mdc"], env=env, stdout=subprocess.DEVNULL
     )
     try:

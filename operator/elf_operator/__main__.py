@@ -8,10 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-import kopf
-
 from elf_operator import handlers, logs
 from elf_operator.builders import Defaults
+from elf_operator.logging_in import kopf
 
 _HELP = """Watches ElfTrainingJobs and keeps their data centers alive. Inside a cluster it uses its service
 account, elsewhere the current context of the kubeconfig."""

@@ -1,16 +1,21 @@
-"""Requests to the Kubernetes API: one thin module over `kubernetes.aio`, dicts in and out."""
+"""Requests to the Kubernetes API: dicts in, dicts or typed values out.
+
+`Direct` sends them over aiohttp as they are; `Lent` over a client of `kubernetes.aio`, which knows more ways
+to log in, and costs half a second of CPU to import and a millisecond a request.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
+import functools
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlencode
 
 import aiohttp
-from kubernetes.aio import client, config
+import msgspec
+from yarl import URL
 
 from elf_operator.leadership import DURATION_SECONDS, ENTITLED_SECONDS
 from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION
@@ -19,9 +24,18 @@ READ_SECONDS = 20.0
 WRITE_SECONDS = DURATION_SECONDS - ENTITLED_SECONDS
 """A write that began as long as it may after a renewal of the Lease is over before another may act."""
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-ApiError = client.ApiException
+T = TypeVar("T")
+Body = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 Requested = Callable[[str, str, int, float], None]
 """Is told of every request: verb, resource, HTTP status (0: no answer), seconds."""
+
+
+class ApiError(Exception):
+    """An answer that is not 2xx, or no JSON; `body` is what was said, as text."""
+
+    def __init__(self, status: int, reason: str | None = "", body: str = "") -> None:
+        super().__init__(f"HTTP {status} {reason}")
+        self.status, self.reason, self.body = status, reason or "", body
 
 
 class NotLeadingError(Exception):
@@ -39,60 +53,133 @@ def brief(error: Exception) -> str:
     return f"{type(error).__name__} {error}"
 
 
+class Way(Protocol):
+    """How a request gets to the API server."""
+
+    async def send(
+        self, method: str, resource: str, body: Body | None, headers: Mapping[str, str], seconds: float
+    ) -> tuple[int, str, bytes]:
+        """(HTTP status, reason, body) of the answer. Raises what `OUTAGES` has, but no ApiError."""
+
+
+class Direct:
+    """One session and its connections. `authorization`: what goes with each request, asked for each time."""
+
+    def __init__(
+        self,
+        server: str,
+        session: aiohttp.ClientSession,
+        authorization: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self._server, self._session, self._authorization = server.rstrip("/"), session, authorization
+
+    async def send(
+        self, method: str, resource: str, body: Body | None, headers: Mapping[str, str], seconds: float
+    ) -> tuple[int, str, bytes]:
+        """See `Way`."""
+        async with self._session.request(
+            method,
+            URL(self._server + resource, encoded=True),
+            data=None if body is None else msgspec.json.encode(body),
+            headers={**headers, **self._authorization()},
+            timeout=_patience(seconds),
+            allow_redirects=False,
+        ) as answer:
+            return answer.status, answer.reason or "", await answer.read()
+
+    async def lines(self, resource: str, seconds: float) -> AsyncGenerator[bytes, None]:
+        """The lines of an answer as they come, for so long at most. Raises ApiError for anything but 2xx."""
+        async with self._session.get(
+            URL(self._server + resource, encoded=True),
+            headers={"Accept": "application/json", **self._authorization()},
+            timeout=_patience(seconds),
+        ) as answer:
+            if not 200 <= answer.status <= 299:
+                raise ApiError(answer.status, answer.reason, (await answer.read()).decode(errors="replace"))
+            while line := await answer.content.readline():
+                yield line
+
+
+class Lent:
+    """Over an `ApiClient` of `kubernetes.aio` that somebody else opens and closes."""
+
+    def __init__(self, api: Any) -> None:
+        self._api = api
+
+    async def send(
+        self, method: str, resource: str, body: Body | None, headers: Mapping[str, str], seconds: float
+    ) -> tuple[int, str, bytes]:
+        """See `Way`."""
+        prepared = await self._api.param_serialize(
+            method, resource, header_params=dict(headers), auth_settings=["BearerToken"]
+        )
+        answer = await self._api.call_api(
+            method, prepared[1], prepared[2], body=body, _request_timeout=seconds
+        )
+        return int(answer.status), str(answer.reason), bytes(await answer.read())
+
+
 class KubeApi:
     """Requests with dict bodies."""
 
     def __init__(
         self,
-        api: client.ApiClient,
+        way: Way,
         may_write: Callable[[], bool] = lambda: True,
         requested: Requested = lambda verb, resource, code, seconds: None,
     ) -> None:
-        self._api = api
+        self._way = way
         self._may_write = may_write
         self._requested = requested
 
     def watched(self, may_write: Callable[[], bool], requested: Requested) -> KubeApi:
         """The same connections; writes begin only while they may, and `requested` hears of everything."""
-        return KubeApi(self._api, may_write, requested)
+        return KubeApi(self._way, may_write, requested)
 
     async def request(
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        body: Body | None = None,
         query: Mapping[str, str] | None = None,
         content: str = "application/json",
         accept: str = "application/json",
     ) -> dict[str, Any]:
         """The answer's JSON. Raises ApiError for anything but 2xx, NotLeadingError for a write too late."""
+        return await self._ask(dict[str, Any], method, path, body, query, content, accept)
+
+    async def read(self, kind: type[T], path: str, query: Mapping[str, str] | None = None) -> T:
+        """A GET whose answer is of this type; what the type does not name is not even read."""
+        return await self._ask(kind, "GET", path, None, query, "application/json", "application/json")
+
+    async def _ask(
+        self,
+        kind: type[T],
+        method: str,
+        path: str,
+        body: Body | None,
+        query: Mapping[str, str] | None,
+        content: str,
+        accept: str,
+    ) -> T:
         reads = method == "GET"
         if not reads and not self._may_write():
             raise NotLeadingError(f"{method} {path}: the Lease was not renewed in time")
         resource = f"/{path}" + (f"?{urlencode(query)}" if query else "")
         headers = {"Accept": accept, "Content-Type": content}
-        prepared = await self._api.param_serialize(
-            method, resource, header_params=headers, auth_settings=["BearerToken"]
-        )
         began, code = time.monotonic(), 0
         try:
-            response = await self._api.call_api(
-                method,
-                prepared[1],
-                prepared[2],
-                body=body,
-                _request_timeout=READ_SECONDS if reads else WRITE_SECONDS,
-            )
-            data = await response.read()
-            code = response.status
+            seconds = READ_SECONDS if reads else WRITE_SECONDS
+            code, reason, data = await self._way.send(method, resource, body, headers, seconds)
         finally:
             self._requested(verb_of(method, path), resource_of(path), code, time.monotonic() - began)
         if not 200 <= code <= 299:
-            raise ApiError(status=code, reason=response.reason, body=data.decode(errors="replace"))
+            raise ApiError(status=code, reason=reason, body=data.decode(errors="replace"))
         try:
-            return dict(json.loads(data))
-        except ValueError as error:
+            found: T = _decoder(kind).decode(data)  # type: ignore[arg-type]
+        except (msgspec.MsgspecError, ValueError) as error:
             raise ApiError(status=code, reason=f"the answer is cut short: {error}") from error
+        return found
 
     async def get(self, path: str) -> dict[str, Any] | None:
         """One object, or None if it does not exist."""
@@ -109,17 +196,14 @@ class KubeApi:
         return [(meta["namespace"], meta["name"]) for meta in metas]
 
 
-@contextlib.asynccontextmanager
-async def connect(context: str | None = None) -> AsyncIterator[KubeApi]:
-    """With the pod's service account, or the kubeconfig outside a cluster (always, if a context is given)."""
-    try:
-        if context:
-            raise config.ConfigException("a context of the kubeconfig is asked for")
-        config.load_incluster_config()
-    except config.ConfigException:
-        await config.load_kube_config(context=context)
-    async with client.ApiClient() as api:
-        yield KubeApi(api)
+@functools.cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
+@functools.cache
+def _patience(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=seconds)
 
 
 @contextlib.contextmanager

@@ -25,15 +25,20 @@ _BEGIN = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 _NEVER = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
 """RFC 5280, 4.1.2.5: no well-defined end. An identity ends with its pod's incarnation, an authority with its
 job: nobody is left who would trust it."""
-_USES = {
-    Role.NPDC: [ExtendedKeyUsageOID.SERVER_AUTH],
-    Role.MDC: [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH],
-    Role.HOME: [ExtendedKeyUsageOID.CLIENT_AUTH],
-}
 
 
 class BadMasterError(ValueError):
     """This is no master key."""
+
+
+@dataclass(frozen=True)
+class _Issuer:
+    """The authority of one job, and what all its certificates have in common."""
+
+    certificate: x509.Certificate
+    key: Ed25519PrivateKey = field(repr=False)
+    identifier: x509.AuthorityKeyIdentifier
+    pem: bytes
 
 
 @dataclass(frozen=True)
@@ -58,26 +63,23 @@ class Authority:
 
     def fingerprint(self, job: str) -> str:
         """SHA-256 (hex) of the certificate that the pods of this job (its UID) trust."""
-        certificate, _ = self._of_job(job)
+        certificate = self._of_job(job).certificate
         return hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).hexdigest()
 
     def identity(self, peer: Peer) -> Identity:
         """The key and the certificates of one pod."""
-        authority, signer = self._of_job(peer.job)
+        issuer = self._of_job(peer.job)
         key = Ed25519PrivateKey.from_private_bytes(self._derive("pod", peer.to_uri()))
         names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(peer.to_uri())])
-        issuer = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         built = (
-            _begun(key, f"{peer.role}-{peer.index}-{peer.incarnation}", authority.subject)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage(_USES[peer.role]), critical=False)
+            _begun(key, f"{peer.role}-{peer.index}-{peer.incarnation}", issuer.certificate.subject)
+            .add_extension(_NO_AUTHORITY, critical=True)
+            .add_extension(_SIGNS_MESSAGES, critical=True)
+            .add_extension(_USES[peer.role], critical=False)
             .add_extension(names, critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer), critical=False
-            )
+            .add_extension(issuer.identifier, critical=False)
         )
-        return Identity(_pem(built.sign(signer, None)), _key_pem(key), _pem(authority))
+        return Identity(_pem(built.sign(issuer.key, None)), _key_pem(key), issuer.pem)
 
     def figures_token(self, job: str) -> str:
         """Opens the figures of one job's data centers."""
@@ -87,16 +89,18 @@ class Authority:
         """Opens the figures of all jobs: for Prometheus."""
         return self._derive("scrape", "").hex()
 
-    def _make(self, job: str) -> tuple[x509.Certificate, Ed25519PrivateKey]:
+    def _make(self, job: str) -> _Issuer:
         key = Ed25519PrivateKey.from_private_bytes(self._derive("authority", job))
-        name = f"elf job {job}"
+        name, mine = f"elf job {job}", x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         built = (
             _begun(key, name, _named(name))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(signs_certificates=True), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(mine, critical=False)
         )
-        return built.sign(key, None), key
+        made = built.sign(key, None)
+        theirs = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(mine)
+        return _Issuer(made, key, theirs, _pem(made))
 
     def _derive(self, what: str, whose: str) -> bytes:
         info = f"northpole.dev/{what}/{whose}".encode()
@@ -133,6 +137,16 @@ def _key_usage(signs_certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+# Made once: a job of a thousand pods asks for a thousand certificates before its first pod.
+_NO_AUTHORITY = x509.BasicConstraints(ca=False, path_length=None)
+_SIGNS_MESSAGES = _key_usage(signs_certificates=False)
+_USES = {
+    Role.NPDC: x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
+    Role.MDC: x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+    Role.HOME: x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]),
+}
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

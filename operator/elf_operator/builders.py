@@ -208,8 +208,19 @@ def _secret(job: Job, name: str, kind: str, data: Mapping[str, str]) -> Manifest
     }
 
 
-def pod(job: Job, spec: Spec, defaults: Defaults, role: Role, index: int, incarnation: int) -> Manifest:
-    """One pod of the job, the user's template merged in."""
+def pod(
+    job: Job,
+    spec: Spec,
+    defaults: Defaults,
+    role: Role,
+    index: int,
+    incarnation: int,
+    config: str | None = None,
+) -> Manifest:
+    """One pod of the job, the user's template merged in.
+
+    `config`: `job_config` as JSON, where there are many pods of one spec; None: it is made.
+    """
     template = {Role.NPDC: spec.npdc_template, Role.MDC: spec.mdc_template, Role.HOME: spec.home_template}[
         role
     ]
@@ -234,7 +245,7 @@ def pod(job: Job, spec: Spec, defaults: Defaults, role: Role, index: int, incarn
                 "fsGroup": UID,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "containers": [_container(job, spec, defaults, role, index, incarnation)],
+            "containers": [_container(job, spec, defaults, role, index, incarnation, config)],
             "volumes": [_TMP],
         },
     }
@@ -300,11 +311,17 @@ def _part(whole: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _container(
-    job: Job, spec: Spec, defaults: Defaults, role: Role, index: int, incarnation: int
+    job: Job,
+    spec: Spec,
+    defaults: Defaults,
+    role: Role,
+    index: int,
+    incarnation: int,
+    config: str | None,
 ) -> Manifest:
     mounts: list[Manifest] = [{"name": "tmp", "mountPath": "/tmp"}]
     env: list[Manifest] = [
-        {"name": contract.ENV_JOB, "value": job_config(job, spec).to_json()},
+        {"name": contract.ENV_JOB, "value": config or job_config(job, spec).to_json()},
         {"name": contract.ENV_INDEX, "value": str(index)},
         {"name": contract.ENV_INCARNATION, "value": str(incarnation)},
         {"name": contract.ENV_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},

@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import kopf
-
-from elf_operator import apiserver, health, kube, master, names
+from elf_operator import apiserver, health, kube, logging_in, master
 from elf_operator.apiserver import OUTAGES, brief
 from elf_operator.builders import Defaults
 from elf_operator.dashboard.gallery import Gallery, Overseen
 from elf_operator.dashboard.server import served
 from elf_operator.leadership import Election
+from elf_operator.logging_in import kopf
 from elf_operator.metrics import Metrics
+from elf_operator.podwatch import PodWatch
 from elf_operator.running import HEARTBEAT_SLACK_SECONDS, acted_on
 from elf_operator.watchmen import NODE_GRACE_SECONDS, Nodes, Pulse
 from elf_operator.workqueue import Queue
@@ -75,7 +75,7 @@ class Operator:
         self.queue: Queue
         self.cluster: kube.KubeCluster
 
-    async def start(self) -> None:
+    async def start(self, kopfs: kopf.OperatorSettings) -> None:
         """Serve health and metrics, connect, get the master key, stand for election.
 
         Raises OSError if the port is taken, MasterError without the key that it was told to use.
@@ -84,7 +84,8 @@ class Operator:
         logging.getLogger().addHandler(metrics.counts_errors())
         if settings.listen:
             await self._stack.enter_async_context(health.served(self._health, metrics, *settings.listen))
-        bare = await self._stack.enter_async_context(apiserver.connect())
+        way = await self._stack.enter_async_context(logging_in.connect(kopfs))
+        bare = apiserver.KubeApi(way)
         defaults = await self._vouching(bare)
         may_write, leading = self._stand(bare)
         api = bare.watched(may_write, self._requested)
@@ -98,6 +99,8 @@ class Operator:
         metrics.show("list_silence_seconds", "Seconds since the last good LIST.", self._health.silence)
         for namespace in settings.namespaces or (None,):
             self._spawn(self._list_jobs(api, namespace))
+            watch = PodWatch(way, namespace, self.queue.wake, self.queue.wake_all)
+            self._spawn(watch.run(Endless()))
         if self.gallery and settings.dashboard:
             await self._serve_dashboard(self.gallery, *settings.dashboard)
 
@@ -158,19 +161,19 @@ class Operator:
 
 
 def registry(settings: Settings) -> kopf.OperatorRegistry:
-    """The handlers: start, stop, and a wake for every event of a job, of one of its pods, or of a node."""
+    """The handlers: start, stop, and a wake for every event of a job or of a node."""
     made = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=made)
-    def log_in(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+    def log_in(settings: kopf.OperatorSettings, **_: Any) -> kopf.ConnectionInfo | None:
+        return logging_in.log_in(settings)
 
     @kopf.on.startup(registry=made)
     async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
         configure(settings)
         memo.operator = operator
         try:
-            await operator.start()
+            await operator.start(settings)
         except master.MasterError as error:
             raise kopf.PermanentError(str(error)) from error
 
@@ -183,7 +186,6 @@ def registry(settings: Settings) -> kopf.OperatorRegistry:
 
     operator = Operator(settings)
     kopf.on.event(API_GROUP, API_VERSION, API_PLURAL, registry=made)(_job_changed)
-    kopf.on.event("v1", "pods", labels={names.LABEL_JOB: kopf.PRESENT}, registry=made)(_pod_changed)
     if not settings.namespaces:
         kopf.on.event("v1", "nodes", registry=made)(_node_changed)
     return made
@@ -208,10 +210,6 @@ async def _job_changed(type: str | None, body: kopf.Body, memo: Any, **_: Any) -
     operator.queue.wake_unless(key, patience + 0.1)
 
 
-async def _pod_changed(namespace: str | None, labels: Mapping[str, str], memo: Any, **_: Any) -> None:
-    memo.operator.queue.wake((str(namespace), labels[names.LABEL_JOB]))
-
-
 async def _node_changed(type: str | None, body: kopf.Body, memo: Any, **_: Any) -> None:
     operator: Operator = memo.operator
     if operator.nodes.note(type, body):
@@ -231,13 +229,47 @@ def mark_of(body: Mapping[str, Any]) -> tuple[Any, ...]:
     return (meta.get("uid"), meta.get("generation"), *acted_on(training))
 
 
+class NoDiff(kopf.DiffBaseStorage):
+    """kopf compares each object with what it was, for handlers that we have none of."""
+
+    def build(self, *, body: Any, extra_fields: Any = None, ignored_fields: Any = None) -> Any:
+        """Nothing of it is kept."""
+        return {}
+
+    def fetch(self, *, body: Any) -> None:
+        """Nothing was kept."""
+
+    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
+        """Nothing is kept."""
+
+
+class NoProgress(kopf.ProgressStorage):
+    """Nor do we have handlers that are to be tried again."""
+
+    def fetch(self, *, key: Any, body: Any) -> None:
+        """Nothing was kept."""
+
+    def store(self, *, key: Any, record: Any, body: Any, patch: Any) -> None:
+        """Nothing is kept."""
+
+    def purge(self, *, key: Any, body: Any, patch: Any) -> None:
+        """Nothing was kept."""
+
+    def touch(self, *, body: Any, patch: Any, value: Any) -> None:
+        """Nobody is to be woken."""
+
+    def clear(self, *, essence: Any) -> Any:
+        """As it is."""
+        return essence
+
+
 def configure(settings: kopf.OperatorSettings) -> None:
-    """Only our own pods are watched, nothing of ours is written onto objects, and outages are waited out."""
+    """Nothing of kopf's is written onto objects, and outages are waited out."""
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage, settings.persistence.progress_storage = NoDiff(), NoProgress()
     settings.networking.error_backoffs = Endless()
     settings.networking.request_timeout = 20
     settings.watching.server_timeout = 120
     settings.watching.client_timeout = 150
-    settings.watching.label_selectors["v1", "pods"] = names.LABEL_JOB
     settings.queueing.worker_limit = 200
     settings.scanning.disabled = True

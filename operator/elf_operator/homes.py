@@ -6,6 +6,7 @@ has begun a round without them.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -106,9 +107,18 @@ class HomePods:
         if self._gone(pod, homes, verdict):
             self._absent.update(homes)
 
+    @functools.cached_property
+    def _spec_kept(self) -> Spec:
+        return replace(self._spec, homes=self._kept)
+
+    @functools.cached_property
+    def _config(self) -> str:
+        """One for all: of a thousand pods, a thousandth of the work."""
+        return builders.job_config(self._seen.job, self._spec_kept).to_json()
+
     def _launch(self, index: int) -> None:
-        spec = replace(self._spec, homes=self._kept)
-        manifest = builders.pod(self._seen.job, spec, self._defaults, Role.HOME, index, 0)
+        job, spec = self._seen.job, self._spec_kept
+        manifest = builders.pod(job, spec, self._defaults, Role.HOME, index, 0, self._config)
         self._create.append(Create(manifest, "home is missing"))
 
     def _remove(self, pod: Pod, verdict: Verdict | None, unfit: str) -> None:

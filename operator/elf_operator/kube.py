@@ -15,7 +15,7 @@ from elf_operator.announcements import Announcements, Written
 from elf_operator.apiserver import ApiError, KubeApi, unless_missing
 from elf_operator.builders import Manifest
 from elf_operator.expectations import Expectations
-from elf_operator.observation import Observation, parse_pod
+from elf_operator.observation import Observation, PodList, pod_of
 from elf_operator.plans import Delete, Event
 from elf_operator.reconcile import RefusedError
 from elf_operator.spec import Job, parse_job
@@ -36,6 +36,9 @@ _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 _OVER = ("Succeeded", "Failed")
+KNOWN_SECONDS = 50.0
+"""How long a Service that was seen is not asked for again: nobody but us has to do with it. A job is looked
+at unasked less often than that, so each such look asks."""
 
 
 class KubeCluster:
@@ -54,39 +57,46 @@ class KubeCluster:
         self._expectations = Expectations(time.monotonic)
         self._announcements = Announcements(time.time)
         self._on_dropped_event = on_dropped_event
+        self._services: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
+        self._jobs: dict[str, tuple[tuple[Any, ...], Job]] = {}
+        """By UID: of what it was made, and the job."""
 
     def forget(self, uid: str) -> None:
         """The job is gone."""
         for memory in (self._pulse, self._expectations, self._announcements):
             memory.forget(uid)
+        self._jobs.pop(uid, None)
+        for key in [key for key, (_, found) in self._services.items() if _owned(found, uid)]:
+            del self._services[key]
 
     async def observe(self, namespace: str, name: str) -> Observation | None:
-        """Four reads at once; the job's own comes first to the server, so it is never the newest."""
+        """Four reads at once, or three; the job's comes first to the server, so it is never the newest."""
         job, pods, wiring, service = await asyncio.gather(
             self._api.get(_job_path(namespace, name)),
-            self._api.request(
-                "GET", f"api/v1/namespaces/{namespace}/pods", query={"labelSelector": names.selector(name)}
+            self._api.read(
+                PodList, f"api/v1/namespaces/{namespace}/pods", {"labelSelector": names.selector(name)}
             ),
             self._api.get(_path("ConfigMap", namespace, names.wiring(name))),
-            self._api.get(_path("Service", namespace, names.npdc(name))),
+            self._service(namespace, names.npdc(name)),
         )
-        if any((pod.get("status") or {}).get("phase") in _OVER for pod in pods["items"]):
+        there = pods.items or ()
+        if any(raw.status is not None and raw.status.phase in _OVER for raw in there):
             # The NPDC says how training ended before any pod leaves: who sees the one has to see the other.
             job = await self._api.get(_job_path(namespace, name))
         if job is None or job["metadata"].get("deletionTimestamp"):
             return None
         uid = job["metadata"]["uid"]
-        owned = [body for body in pods["items"] if _owned(body, uid)]
+        owned = [raw for raw in there if raw.owned(uid)]
         wired = wiring is not None and _owned(wiring, uid)
-        seen = tuple(pod for body in owned if (pod := parse_pod(body)) is not None)
+        seen = tuple(pod for raw in owned if (pod := pod_of(raw)) is not None)
         status = job.get("status") or {}
         known = Wiring.from_json(wiring["data"][WIRING_KEY]) if wiring is not None and wired else None
         self._expectations.check(uid, job["metadata"]["generation"], known.version if known else 0)
         nodes = {pod.node for pod in seen}
         return Observation(
-            job=parse_job(job),
+            job=self._parsed(job),
             pods=seen,
-            taken=frozenset(b["metadata"]["name"] for b in pods["items"] if not _owned(b, uid)),
+            taken=frozenset(raw.metadata.name for raw in there if not raw.owned(uid)),
             lost_nodes=self._nodes.lost() & nodes,
             zones=self._nodes.zones(nodes),
             npdc_silence=self._pulse.note(uid, status.get("training") or {}),
@@ -96,10 +106,32 @@ class KubeCluster:
             service=service if service is not None and _owned(service, uid) else None,
         )
 
+    def _parsed(self, body: Mapping[str, Any]) -> Job:
+        """The job; to check it against the schema costs a millisecond, and it seldom changes."""
+        meta = body["metadata"]
+        made_of = (meta["generation"], meta.get("labels"))
+        known = self._jobs.get(meta["uid"])
+        if known is None or known[0] != made_of:
+            known = self._jobs[meta["uid"]] = (made_of, parse_job(body))
+        return known[1]
+
+    async def _service(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """As it is, or was of late."""
+        known = self._services.get((namespace, name))
+        if known is not None and time.monotonic() - known[0] < KNOWN_SECONDS:
+            return known[1]
+        self._services.pop((namespace, name), None)
+        found = await self._api.get(_path("Service", namespace, name))
+        if found is not None:
+            self._services[(namespace, name)] = (time.monotonic(), found)
+        return found
+
     async def apply(self, manifest: Manifest) -> None:
         """Server-side apply under our own name; with a resource version only to what is still of that one."""
         meta = manifest["metadata"]
         path = _path(manifest["kind"], meta["namespace"], meta["name"])
+        if manifest["kind"] == "Service":
+            self._services.pop((meta["namespace"], meta["name"]), None)
         if manifest["kind"] == "Secret":
             await self._create_secret(path.rpartition("/")[0], manifest)
             return
@@ -127,6 +159,7 @@ class KubeCluster:
                 await self._api.request("DELETE", path, {"preconditions": {"uid": seen.job.uid}})
             return
         path = _path(kind, seen.job.namespace, name)
+        self._services.pop((seen.job.namespace, name), None)
         if kind == "Secret":  # its name is of no other job, and we may not look
             with unless_missing():
                 await self._api.request("DELETE", path)

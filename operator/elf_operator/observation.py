@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from elf_operator import names
 from elf_operator.spec import Job
 from elf_worker.contract import Role, Wiring
@@ -85,42 +87,133 @@ _NO_NODE = ("Unschedulable", "SchedulingGated")
 """Why a pod has no node: none fits, or something such as Kueue has not let it in yet."""
 
 
+class _Raw(msgspec.Struct, rename="camel", gc=False):
+    """Of a pod's JSON what decisions need. The rest, nine tenths of it, is skipped where it is read."""
+
+
+class _Owner(_Raw):
+    uid: str = ""
+
+
+class _Meta(_Raw):
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    labels: dict[str, str] | None = None
+    owner_references: list[_Owner] | None = None
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+
+
+class _Spec(_Raw):
+    node_name: str | None = None
+
+
+class _Condition(_Raw):
+    type: str
+    status: str = ""
+    reason: str | None = None
+    message: str | None = None
+    last_transition_time: str | None = None
+
+
+class _Waiting(_Raw):
+    reason: str | None = None
+    message: str | None = None
+
+
+class _Ended(_Waiting):
+    exit_code: int | None = None
+
+
+class _State(_Raw):
+    waiting: _Waiting | None = None
+    terminated: _Ended | None = None
+
+
+class _Container(_Raw):
+    name: str = ""
+    restart_count: int | None = None
+    state: _State | None = None
+
+
+class _Status(_Raw):
+    phase: str | None = None
+    reason: str | None = None
+    message: str | None = None
+    conditions: list[_Condition] | None = None
+    container_statuses: list[_Container] | None = None
+
+
+class RawPod(_Raw):
+    """A pod as the API says it."""
+
+    metadata: _Meta
+    spec: _Spec | None = None
+    status: _Status | None = None
+
+    def owned(self, uid: str) -> bool:
+        """Whether it is of this very job, not of an earlier one of the same name."""
+        return any(owner.uid == uid for owner in self.metadata.owner_references or ())
+
+
+class PodList(_Raw):
+    """The answer to a LIST."""
+
+    items: list[RawPod] | None = None
+
+
+_NOTHING = _Condition("")
+_NO_STATE = _State()
+_NO_CONTAINER = _Container()
+
+
 def parse_pod(body: Mapping[str, Any]) -> Pod | None:
     """From the API's JSON; None for a pod that lacks our labels."""
-    meta, status = body["metadata"], body.get("status") or {}
-    labels = meta.get("labels") or {}
+    return pod_of(msgspec.convert(body, RawPod))
+
+
+def pod_of(raw: RawPod) -> Pod | None:
+    """None for a pod that lacks our labels."""
+    meta, status = raw.metadata, raw.status or _Status()
+    labels = meta.labels or {}
     try:
         role = Role(labels[names.LABEL_ROLE])
         index, incarnation = int(labels[names.LABEL_INDEX]), int(labels[names.LABEL_INCARNATION])
     except (KeyError, ValueError):
         return None
-    conditions = {c["type"]: c for c in status.get("conditions") or ()}
-    scheduled = conditions.get("PodScheduled", {})
-    containers = status.get("containerStatuses") or ()
-    container: Mapping[str, Any] = next((c for c in containers if c.get("name") == names.CONTAINER), {})
-    state = container.get("state") or {}
-    waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
+    ready = scheduled = _NOTHING
+    for condition in status.conditions or ():
+        if condition.type == "Ready":
+            ready = condition
+        elif condition.type == "PodScheduled":
+            scheduled = condition
+    containers = status.container_statuses or ()
+    container = next((c for c in containers if c.name == names.CONTAINER), _NO_CONTAINER)
+    state = container.state or _NO_STATE
+    waiting, ended = state.waiting or _Waiting(), state.terminated or _Ended()
     return Pod(
-        name=meta["name"],
-        uid=meta["uid"],
+        name=meta.name,
+        uid=meta.uid,
         role=role,
         index=index,
         incarnation=incarnation,
-        phase=status.get("phase", "Pending"),
-        ready=conditions.get("Ready", {}).get("status") == "True",
-        ready_changed=parse_time(conditions.get("Ready", {}).get("lastTransitionTime")),
-        deleting=bool(meta.get("deletionTimestamp")),
-        created=parse_time(meta.get("creationTimestamp")),
-        node=(body.get("spec") or {}).get("nodeName", ""),
-        reason=status.get("reason", ""),
-        message=status.get("message", ""),
-        waiting=waiting.get("reason", ""),
-        waiting_message=waiting.get("message", ""),
-        exit_code=ended.get("exitCode"),
-        exit_reason=ended.get("reason", ""),
-        exit_message=(ended.get("message") or "").strip(),
-        restarts=container.get("restartCount", 0),
-        unschedulable=scheduled.get("message", "") if scheduled.get("reason") in _NO_NODE else "",
+        phase=status.phase or "Pending",
+        ready=ready.status == "True",
+        ready_changed=parse_time(ready.last_transition_time),
+        deleting=bool(meta.deletion_timestamp),
+        created=parse_time(meta.creation_timestamp),
+        node=(raw.spec.node_name or "") if raw.spec is not None else "",
+        reason=status.reason or "",
+        message=status.message or "",
+        waiting=waiting.reason or "",
+        waiting_message=waiting.message or "",
+        exit_code=ended.exit_code,
+        exit_reason=ended.reason or "",
+        exit_message=(ended.message or "").strip(),
+        restarts=container.restart_count or 0,
+        unschedulable=(scheduled.message or "") if scheduled.reason in _NO_NODE else "",
         homes=labels.get(names.LABEL_HOMES, ""),
     )
 

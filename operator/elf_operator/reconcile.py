@@ -17,7 +17,8 @@ from elf_operator.plans import Delete, Event, Plan
 _log = logging.getLogger(__name__)
 FIRST_BATCH = 4
 LARGEST_BATCH = 64
-"""Pods are created and deleted in batches that double while the server does it: 4, 8, … 64 at a time."""
+"""Pods are created and deleted in batches that double while the server does it: 4, 8, … 64; then so many are
+always under way."""
 
 
 class RefusedError(Exception):
@@ -82,7 +83,10 @@ async def reconcile(
 
 async def _carry_out(cluster: Cluster, seen: Observation, decided: Plan) -> None:
     for manifest in decided.apply:
-        await cluster.apply(manifest)
+        if manifest["kind"] != "Secret":
+            await cluster.apply(manifest)
+    # They come last, and no two have to do with each other.
+    await _slow_start([partial(cluster.apply, m) for m in decided.apply if m["kind"] == "Secret"])
     await _slow_start([partial(cluster.delete_pod, seen.job.namespace, d) for d in decided.delete])
     for kind, thing in decided.remove:
         await cluster.remove(seen, kind, thing)
@@ -106,11 +110,25 @@ async def _all(work: Iterable[Awaitable[None]]) -> None:
 
 
 async def _slow_start(work: list[Callable[[], Awaitable[None]]]) -> None:
-    """In doubling batches, so that a server that refuses (quota, admission) refuses few."""
+    """In doubling batches, so that a server that refuses (quota, admission) refuses few; then full width."""
     done, size = 0, FIRST_BATCH
-    while done < len(work):
+    while done < len(work) and size < LARGEST_BATCH:
         await _all(start() for start in work[done : done + size])
-        done, size = done + size, min(2 * size, LARGEST_BATCH)
+        done, size = done + size, 2 * size
+    rest, failed = iter(work[done:]), False
+
+    async def worker() -> None:
+        nonlocal failed
+        for start in rest:
+            if failed:
+                return
+            try:
+                await start()
+            except BaseException:
+                failed = True
+                raise
+
+    await _all(worker() for _ in range(min(size, len(work) - done)))
 
 
 def _explain(seen: Observation, decided: Plan) -> None:

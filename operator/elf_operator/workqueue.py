@@ -23,6 +23,9 @@ RESYNC_SECONDS = 60.0
 LONGEST_BACKOFF = 10.0
 AT_ONCE = 16
 """Jobs that are looked at at the same time."""
+REST, LEAST_REST, LONGEST_REST = 2.0, 0.05, 1.0
+"""After a look at a job nobody looks at it again for twice as long as that took, in seconds within these
+bounds: pods change in bursts, and a burst shall cost one look more, not one for each change."""
 Key = tuple[str, str]
 """(namespace, name) of a job."""
 
@@ -117,16 +120,20 @@ class Queue:
         await asyncio.gather(*workers, return_exceptions=True)
 
     async def _work(self, key: Key) -> None:
-        failures = 0
+        failures, rested = 0, 0.0
         pause: float | None = RESYNC_SECONDS
         await self._leading.wait()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wakes[key].wait()
+            await asyncio.sleep(max(0.0, rested - time.monotonic()))
             async with self._turns:
                 self._wakes[key].clear()
+                began = time.monotonic()
                 failed = await self._look(key)
+            now = time.monotonic()
+            rested = now + min(LONGEST_REST, max(LEAST_REST, REST * (now - began)))
             if isinstance(failed, Exception):
                 failures += 1
                 pause = min(LONGEST_BACKOFF, 0.25 * 2**failures) * random.uniform(0.75, 1.25)

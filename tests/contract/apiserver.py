@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
+import aiohttp
 from aiohttp import WSMsgType, web
-from kubernetes.aio import client
 
 from elf_operator import apiserver
 from elf_worker.contract import FIGURES_TOKEN_HEADER
@@ -341,8 +341,8 @@ async def listening(server: Server) -> AsyncIterator[str]:
 async def serving(server: Server) -> AsyncIterator[apiserver.KubeApi]:
     """A client of it."""
     async with listening(server) as url:
-        async with client.ApiClient(client.Configuration(host=url)) as api:
-            yield apiserver.KubeApi(api)
+        async with aiohttp.ClientSession() as session:
+            yield apiserver.KubeApi(apiserver.Direct(url, session))
 
 
 @contextlib.contextmanager

@@ -114,12 +114,9 @@ def _child(order: Mapping[str, Any]) -> int:
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    from kubernetes.aio.config import kube_config
-
     from elf_operator import __main__ as program
 
     signal.signal(signal.SIGUSR1, _tell_tasks)
-    kube_config.KUBE_CONFIG_DEFAULT_LOCATION = os.environ["KUBECONFIG"]  # read when it was imported
     return program.main(order["args"])
 
 

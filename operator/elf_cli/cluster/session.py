@@ -21,7 +21,7 @@ from kubernetes.aio.stream import WsApiClient
 from elf_cli.cluster import trouble
 from elf_cli.cluster.target import Target, namespace_in_pod, namespace_of
 from elf_cli.refusal import TroubleError, refuse
-from elf_operator.apiserver import ApiError, KubeApi
+from elf_operator.apiserver import ApiError, KubeApi, Lent
 from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class Session:
     """See the module; made by `connect`."""
 
     def __init__(self, made: client.ApiClient, namespace: str, target: Target) -> None:
-        self.api = KubeApi(made)
+        self.api = KubeApi(Lent(made))
         self.namespace = namespace
         self.target = target
         self._made = made

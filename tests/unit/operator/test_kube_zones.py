@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from builders import DEFAULTS, JOB, body, job, valid
@@ -40,13 +41,16 @@ class Api:
             return {"items": [node("a", "east"), node("b", ""), node("c", "west")]}
         if path.endswith(f"elftrainingjobs/{JOB}"):
             return body()
+        raise AssertionError(path)
+
+    async def read(self, kind: type[Any], path: str, query: Mapping[str, str]) -> Any:
         pods = []
         for role, index, where in ((Role.MDC, 0, "a"), (Role.HOME, 1, "b"), (Role.HOME, 2, "")):
             manifest = builders.pod(job(), valid(job()), DEFAULTS, role, index, 0)
             manifest["metadata"]["uid"] = f"uid-{role}-{index}"
             manifest["spec"]["nodeName"] = where
             pods.append(manifest)
-        return {"items": pods}
+        return msgspec.convert({"items": pods}, kind)
 
 
 def test_an_observation_has_the_zones_of_its_pods_nodes_and_no_others() -> None:

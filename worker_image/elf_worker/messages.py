@@ -93,8 +93,9 @@ class Pace(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Submit(_Message, frozen=True):
-    """MDC → NPDC, payload an exact sum (`ExactSum.pack`): what these members add up to. `failed` homes have none in it.
+    """MDC → NPDC, payload an exact sum (`ExactSum.pack`): what these members add up to.
 
+    `failed` homes have none in it.
     After the sum (which is absent without members) come the statistics of all these homes.
     """
 

@@ -176,7 +176,7 @@ def _words(name: str, report: Any) -> str:
         return f"{report['served']} served, " + (f"failed: {failed}" if failed else "none failed")
     if name == "classes":
         return ", ".join(f"{label} {entry['share']:.0%}" for label, entry in report.items())
-    if name == "bytes":
+    if name in ("bytes", "mdc_bytes"):
         return f"{filesize.decimal(report['up'])} up, {filesize.decimal(report['down'])} down"
     if name == "slowest_path" and report.get("slowest"):
         path = report["slowest"]

@@ -1,7 +1,7 @@
 """Where heavy arithmetic is done: at once, or beside the event loop.
 
-State machines decide at once; adding up what they have accepted may happen later, as long as it is done before
-the sum is used. Adding commutes, so nothing depends on when.
+State machines decide at once; adding up what they have accepted may happen later, as long as it is done
+before the sum is used. Adding commutes, so nothing depends on when.
 """
 
 from __future__ import annotations

@@ -129,8 +129,14 @@ class _Round:
     """UID of an MDC → seconds of the round that were its own and not its homes'; NaN if it does not say."""
     quiet: bool = True
     """No home has moved, and no MDC has come or come back."""
+    down: dict[LinkId, int] = field(default_factory=dict)
+    """Bytes of payloads sent on a link since its last sum."""
     flushed: bool = False
     stepping: bool = False
+
+    def note_sent(self, link: LinkId, payload: Payload) -> None:
+        """Count what an MDC is given."""
+        self.down[link] = self.down.get(link, 0) + memoryview(payload).nbytes
 
 
 class NorthPole:
@@ -491,8 +497,10 @@ class NorthPole:
             *self._assign(index),
             Send(link, Work(self.rules.epoch, stamp, self._trace), self._snapshot.weights),
         ]
-        if self._round is not None and self._round.flushed:
-            out.append(Send(link, Flush(stamp)))
+        if self._round is not None:
+            self._round.note_sent(link, self._snapshot.weights)
+            if self._round.flushed:
+                out.append(Send(link, Flush(stamp)))
         return out
 
     def _submit(self, link: LinkId, message: Submit, payload: Payload, now: float) -> list[Effect]:
@@ -544,7 +552,8 @@ class NorthPole:
                 weight=message.weight,
                 loss=float(mean[-1]),
                 gradient_norm=robust.norm(mean[:-1]),
-                bytes_up=memoryview(total).nbytes,
+                bytes_up=memoryview(total).nbytes + memoryview(extra).nbytes,
+                bytes_down=round_.down.pop(self._members[index].link, 0),
             )
             states = [product.combine(state, product.of_mdc(seen)) for state in states]
         product.combine(round_.statistics, states[0])
@@ -610,6 +619,7 @@ class NorthPole:
             if everyone or member.holds != mark:
                 self._members[index] = replace(member, holds=mark)
                 out.append(Send(member.link, Keep(*mark), self._snapshot.rest))
+                self._round.note_sent(member.link, self._snapshot.rest)
         return out
 
     def _recover(self, now: float) -> list[Effect]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from elf_worker import statistics
@@ -14,6 +14,7 @@ from elf_worker.aggregation.household import Answer, Household
 from elf_worker.aggregation.tally import SAMPLE_CHARS, Intake, Tally
 from elf_worker.contract import JobConfig, injected
 from elf_worker.roles import tracing
+from elf_worker.roles.desk import Desk
 from elf_worker.roles.environment import Environment
 from elf_worker.roles.shell import Shell
 
@@ -34,35 +35,54 @@ class HomeShell(Shell):
         self._household = Household(env.job.uid, env.homes, env.npdc, env.job.precision, width)
         self._statistics = statistics.load_or_built_in(env.job.statistics) if width else None
         super().__init__(self._household, env)
-        self._thread = ThreadPoolExecutor(1, "gradient")
+        self._desk = Desk("gradient")
         self._computer: Computer | None = None
         self._tracer = tracing.open_tracer("home", env.job.job)
 
     async def live(self) -> Stop:
         """Compute until the job ends."""
-        self._thread.submit(self._make_computer)  # import torch while the MDC is being found
+        self._desk.thread.submit(self._make_computer)  # import torch while the MDC is being found
         stop = await self.run()
         self._tracer.close()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._desk.close()
         return stop
 
     def perform_own(self, effect: Effect) -> None:
-        """Gradients are computed one after the other, in the thread."""
+        """Gradients are computed one after the other."""
         if isinstance(effect, ComputeMany):
             self.spawn(self._compute_many(effect))
             return
         assert isinstance(effect, Compute)
-        self.spawn(self._compute(effect))
-
-    async def _compute(self, work: Compute) -> None:
         config = self._config
-        who = ("home", work.home, work.stamp.round)
+        who = ("home", effect.home, effect.stamp.round)
         if injected(config.home_failure_probability, config.failure_seed, *who):
             rehearsed = "spec.faultInjection.homeFailureProbability"
-            self.perform(
-                self._household.computed(work.home, Answer(work.stamp, 0, None, "Injected", rehearsed))
-            )
+            answer = Answer(effect.stamp, 0, None, "Injected", rehearsed)
+            asyncio.get_running_loop().call_soon(self._answer, effect, answer)
+        elif self._desk.quick(self._gradient):
+            asyncio.get_running_loop().call_soon(self._compute_at_once, effect)
+        else:
+            self.spawn(self._compute(effect))
+
+    def _answer(self, work: Compute, answer: Answer) -> None:
+        self.perform(self._household.computed(work.home, answer))
+
+    def _compute_at_once(self, work: Compute) -> None:
+        """Without a task and a thread: they cost more than a small model's gradient."""
+        if work.stamp != self._household.stamp:
             return
+        span = self._tracer.begin("home", work.trace, home=work.home, round=work.stamp.round)
+        try:
+            answer = self._desk.timed(self._gradient, work, self.now())
+        except Exception as error:
+            _log.warning("%s", error)
+            span.end(failed="TaskFailed")
+            self.spawn(self._compute(work))
+            return
+        span.end(weight=answer.weight, failed=answer.reason)
+        self._answer(work, answer)
+
+    async def _compute(self, work: Compute) -> None:
         loop = asyncio.get_running_loop()
         pause = RETRY_SECONDS
         asked = loop.time()  # the monotonic clock
@@ -72,7 +92,7 @@ class HomeShell(Shell):
                 span.end(outdated=True)
                 return
             try:
-                answer = await loop.run_in_executor(self._thread, self._gradient, work, asked)
+                answer = await self._desk.do(self._gradient, work, asked)
                 break
             except Exception as error:
                 _log.warning("attempt %d of %d: %s", attempt, ATTEMPTS, error)
@@ -81,7 +101,7 @@ class HomeShell(Shell):
                 await asyncio.sleep(pause)
                 pause *= 2
         span.end(weight=answer.weight, failed=answer.reason)
-        self.perform(self._household.computed(work.home, answer))
+        self._answer(work, answer)
 
     # -- many at once -------------------------------------------------------------------------------------
 
@@ -100,7 +120,7 @@ class HomeShell(Shell):
             if work.stamp != self._household.stamp:
                 span.end(outdated=True)
                 return
-            tally, why = await loop.run_in_executor(self._thread, self._add, work, left, tally, came)
+            tally, why = await loop.run_in_executor(self._desk.thread, self._add, work, left, tally, came)
             left = sorted(why)
             if not left:
                 break
@@ -169,6 +189,7 @@ class HomeShell(Shell):
 
         if self._computer is None:
             self._computer = Computer(self._config)
+            gc.freeze()  # what torch has imported stays: looking through it takes tenths of a second
         return self._computer
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from elf_worker import boards, statistics
@@ -19,6 +19,7 @@ from elf_worker.messages import Finish
 from elf_worker.roles import checkpoints, delivery, tracing
 from elf_worker.roles.adder import Adder
 from elf_worker.roles.chronicle import Chronicle
+from elf_worker.roles.desk import Desk
 from elf_worker.roles.environment import Environment
 from elf_worker.roles.shell import TICK_SECONDS, Shell
 from elf_worker.roles.window import BadQueryError, Query, Window
@@ -66,7 +67,7 @@ class NpdcShell(Shell):
         self._env = env
         self._config: JobConfig = config
         self._board = board
-        self._thread = ThreadPoolExecutor(1, "model")
+        self._desk = Desk("model")
         self._trainer: Trainer | None = None
         self._closings: deque[float] = deque(maxlen=RATE_ROUNDS)
         self._served: dict[int, int] = {}
@@ -94,7 +95,7 @@ class NpdcShell(Shell):
         if stop.outcome != "Fenced":
             await self._say_last_word()
         await asyncio.to_thread(self._tracer.close)  # last: a collector that is away takes its time
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._desk.close()
         return stop
 
     # -- the model ----------------------------------------------------------------------------------------
@@ -105,7 +106,7 @@ class NpdcShell(Shell):
             self._fail("InvalidSpec", self._bad_statistic)
             return
         try:
-            self._trainer = await self._in_thread(self._make_trainer)
+            self._trainer = await self._at_desk(self._make_trainer)
         except ValueError as error:
             self._fail("InvalidSpec", str(error))
             return
@@ -116,7 +117,9 @@ class NpdcShell(Shell):
     def _make_trainer(self) -> Trainer:
         from elf_worker.roles.trainer import Trainer  # torch takes seconds to import
 
-        return Trainer(self._config, self._rules.epoch, self._env.checkpoint)
+        trainer = Trainer(self._config, self._rules.epoch, self._env.checkpoint)
+        gc.freeze()  # what torch has imported stays: looking through it takes tenths of a second
+        return trainer
 
     def perform_own(self, effect: Effect) -> None:
         """Work on the model goes to its thread; the machine hears of the outcome."""
@@ -136,7 +139,7 @@ class NpdcShell(Shell):
             snapshot = await self._guarded(trainer.initialise)
         else:
             try:
-                snapshot = await self._in_thread(trainer.restore, payload)
+                snapshot = await self._at_desk(trainer.restore, payload)
             except Exception as error:
                 _log.warning("a state copy is of no use: %s", error)
                 self.perform(self.pole.restore_failed(self.now()))
@@ -207,12 +210,12 @@ class NpdcShell(Shell):
             await self._board.publish(self.progress() | said | {"message": finish.message[:1000]})
 
     async def _conclude(self, trainer: Trainer, snapshot: Snapshot, over: str) -> Finish:
-        self._digest = await self._in_thread(trainer.digest)
-        await self._in_thread(trainer.save_checkpoint, snapshot)
+        self._digest = await self._at_desk(trainer.digest)
+        await self._at_desk(trainer.save_checkpoint, snapshot)
         if self._env.model_out:
-            await self._in_thread(trainer.save_model, self._env.model_out)
+            await self._at_desk(trainer.save_model, self._env.model_out)
         if self._env.output:
-            await self._deliver(await self._in_thread(trainer.model), snapshot, over)
+            await self._deliver(await self._at_desk(trainer.model), snapshot, over)
         _log.info("complete: %s; model %s", over, self._digest)
         return Finish(Phase.COMPLETE, over)
 
@@ -253,13 +256,13 @@ class NpdcShell(Shell):
     async def _guarded(self, work: Any, *args: Any) -> Any:
         """The result of work in the model's thread, or None when it failed for good."""
         try:
-            return await self._in_thread(work, *args)
+            return await self._at_desk(work, *args)
         except ValueError as error:
             self._fail("TaskFailed", str(error))
         return None
 
-    async def _in_thread(self, work: Any, *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+    async def _at_desk(self, work: Any, *args: Any) -> Any:
+        return await self._desk.do(work, *args)
 
     def _fail(self, reason: str, message: str) -> None:
         _log.error("%s: %s", reason, message)

@@ -119,12 +119,14 @@ class Shell:
     # -- effects ------------------------------------------------------------------------------------------
 
     def perform(self, effects: Iterable[Effect]) -> None:
-        """Do what the machine asks, in order."""
+        """Do what the machine asks, in order. What goes to one peer goes in one piece."""
+        talking: dict[Link, None] = {}
         for effect in effects:
             match effect:
                 case Send():
-                    if effect.link in self._links:
-                        self._links[effect.link].send(effect.message, effect.payload)
+                    if (link := self._links.get(effect.link)) is not None:
+                        link.send(effect.message, effect.payload, flush=False)
+                        talking[link] = None
                 case Close():
                     self._forget(effect.link, close=True)
                 case Dial():
@@ -135,6 +137,8 @@ class Shell:
                     self.stop(effect)
                 case _:
                     self.perform_own(effect)
+        for link in list(talking):
+            link.flush()
 
     def perform_own(self, effect: Effect) -> None:
         """Effects of one role only."""

@@ -151,6 +151,9 @@ class MdcObservation:
     gradient_norm: float
     """Euclidean norm of their mean gradient."""
     bytes_up: int
+    """Of the sum and the statistics with it."""
+    bytes_down: int = 0
+    """Sent to it since its last sum: weights, and state copies that it keeps."""
 
 
 class Statistic:

@@ -249,6 +249,13 @@ class Bytes(Statistic):
         yield "", {"direction": "down"}, float(state[1])
 
 
+class MdcBytes(Bytes):
+    """Payload bytes between MDCs and the NPDC."""
+
+    name = "mdc_bytes"
+    level = "mdc"
+
+
 class SlowestPath(Statistic):
     """What the slowest home of the round did, and homes that somebody asks about."""
 
@@ -373,4 +380,5 @@ BUILT_IN: tuple[type[Statistic], ...] = (
     SlowestPath,
     MdcSeconds,
     MdcGradientNorm,
+    MdcBytes,
 )

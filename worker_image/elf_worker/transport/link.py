@@ -1,8 +1,8 @@
 """One connection: frames in, frames out, heartbeats, limits.
 
-Payloads are received straight into their own room, once, and sent from where they lie. What is not yet a whole
-frame is read into one scratch buffer that all connections of the process share, so an idle one costs next to
-nothing.
+Payloads are received straight into their own room, once, and sent from where they lie. What is not yet a
+whole frame is read into one scratch buffer that all connections of the process share, so an idle one costs
+next to nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BACKLOG: Final = 1 << 22
 HOLD_SECONDS: Final = 0.01
 """How long, at least, a connection that is too fast is not read."""
 _READ: Final = 1 << 11
-"""Bytes that are read to see what comes: a payload's beginning among them is all that waits in this process."""
+"""Bytes that are read to see what comes. A payload's beginning among them is all of it that waits here."""
 _STEP: Final = 1 << 20
 """Bytes of a payload that are read at a time."""
 _TURN: Final = 1 << 22
@@ -125,11 +125,11 @@ class Link:
         """Bytes that were sent and that the peer's connection has not taken yet."""
         return self._outbox.waiting
 
-    def send(self, message: Message, payload: Any = None) -> None:
-        """Queue one frame. On a closed link nothing happens; a peer that does not read is given up.
+    def send(self, message: Message, payload: Any = None, flush: bool = True) -> None:
+        """Queue one frame; unless `flush`, it may wait for the next `flush()`.
 
-        A `Work` that waits is replaced by a newer one. Raises BadFrameError for a message that the peer would
-        not take.
+        On a closed link nothing happens; a peer that does not read is given up. A `Work` that waits is
+        replaced by a newer one. Raises BadFrameError for a message that the peer would not take.
         """
         if not self._alive:
             return
@@ -138,13 +138,19 @@ class Link:
         frame.check_sizes(len(body), size)
         view = memoryview(payload).cast("B") if size else None
         self._largest = max(self._largest, size)
+        head = frame.header(len(body), size) + body
         full = self._outbox.waiting > BACKLOG + 3 * self._largest
-        if full or not self._outbox.put(frame.header(len(body), size) + body, view, isinstance(message, Work)):
+        if full or not self._outbox.put(head, view, replaceable=isinstance(message, Work)):
             _log.warning("closing a connection: the peer does not read")
             self._abort()
             return
         self._spoke = self._loop.time()
-        if not self._writing:
+        if flush or self._outbox.waiting > _TURN:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is queued, as far as the connection takes it."""
+        if self._alive and not self._writing:
             self._flush()
 
     def close(self) -> None:
@@ -155,8 +161,9 @@ class Link:
         if self._connection is None:
             return
         self._read_on(False)
-        if not self._outbox.waiting:
-            self._lost()
+        if not self._writing:
+            self._flush()
+        if self._connection is None:
             return
         # A peer that does not read would keep what is left, and this link, for ever.
         self._timer = self._loop.call_later(self._silence, self._lost)
@@ -220,6 +227,7 @@ class Link:
         while self._reading and turn > 0:
             assert self._connection is not None
             target = self._target()
+            drained = None if isinstance(self._connection, ssl.SSLSocket) else len(target)
             try:
                 count = self._connection.recv_into(target)
             except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -234,6 +242,8 @@ class Link:
             turn -= count
             self._heard = self._loop.time()
             self._took(count)
+            if drained is not None and (count < drained or self._payload is None):
+                return  # there is nothing more, or the loop will say so: a look would be a call for nothing
         if self._reading and isinstance(self._connection, ssl.SSLSocket) and self._connection.pending():
             self._loop.call_soon(self._readable)
 

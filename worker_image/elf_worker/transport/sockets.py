@@ -1,7 +1,7 @@
 """Sockets for links: dialled or accepted, plain or TLS, always non-blocking.
 
-Links use sockets themselves. asyncio's transports copy every byte that a socket does not take at once, for each
-peer anew, and keep a quarter of a megabyte for each TLS connection; see docs/adr/0018-sockets-without-copies.md.
+Links use sockets themselves. asyncio's transports copy every byte that a socket does not take at once, for
+each peer anew, and keep a quarter of a megabyte for each TLS connection: docs/adr/0018-sockets-themselves.md.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ async def dial(address: str, source: str | None, context: ssl.SSLContext | None)
     host, _, port = address.rpartition(":")
     loop = asyncio.get_running_loop()
     problem: OSError | None = None
-    for family, kind, protocol, _, place in await loop.getaddrinfo(
-        host, int(port), type=socket.SOCK_STREAM
-    ):
+    for family, kind, protocol, _, place in await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM):
         dialled = socket.socket(family, kind, protocol)
         try:
             dialled.setblocking(False)
@@ -36,9 +34,7 @@ async def dial(address: str, source: str | None, context: ssl.SSLContext | None)
     raise problem or OSError(f"{host} has no address")
 
 
-async def prepare(
-    connected: socket.socket, context: ssl.SSLContext | None, serving: bool
-) -> socket.socket:
+async def prepare(connected: socket.socket, context: ssl.SSLContext | None, serving: bool) -> socket.socket:
     """No delay for small frames and, with a context, the TLS handshake. Raises OSError; then close it."""
     connected.setblocking(False)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

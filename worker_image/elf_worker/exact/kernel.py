@@ -111,7 +111,12 @@ class Kernel:
 
 def _at(array: Any) -> int | None:
     """The address of the first element; the caller holds the array meanwhile."""
-    return None if array is None else array.ctypes.data
+    if array is None:
+        return None
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # a fifth of the time of `array.ctypes.data`
+    except (TypeError, ValueError):  # read-only, or empty
+        return int(array.ctypes.data)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import hashlib
 import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -48,6 +48,11 @@ class Distribution:
     """Key → count. Key 0 is zero, negative keys are negative values."""
     samples: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     """Key → (hash, id) of those with the smallest hashes: a sample that no order changes."""
+
+    def __deepcopy__(self, memo: object) -> Distribution:
+        # Every round of the NPDC copies some: looking into each tuple would take ten times as long.
+        samples = {key: list(chosen) for key, chosen in self.samples.items()}
+        return replace(self, bins=dict(self.bins), samples=samples)
 
     @property
     def mean(self) -> float:

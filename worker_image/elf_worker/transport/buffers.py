@@ -121,6 +121,7 @@ class Buffers:
             and holder.progress - progress < PACE * REVIEW_SECONDS
         ]
         for holder in slow:
-            room = self._lent.pop(holder)
-            holder.evicted()
-            self._free(room)
+            # Who was given the room of one may have had another closed.
+            if (room := self._lent.pop(holder, None)) is not None:
+                holder.evicted()
+                self._free(room)

@@ -950,6 +950,20 @@ def test_a_vector_that_came_before_its_round_is_asked_for_again() -> None:
     assert (message.members, message.failed) == (mask(0, 1), b"")
 
 
+def test_a_vector_that_lost_its_room_to_others_is_asked_for_again_at_once() -> None:
+    """The home's connection was slow while others waited: nobody did wrong, and nobody has failed."""
+    mdc = center(0, 1)
+    crowded = Discarded(len(VECTOR), crowded=True)
+    for _ in range(2):
+        assert tell(mdc, -1, Offer(0, FIRST, 1), crowded) == [Send(-1, Want(FIRST, mask(0)))]
+    assert mdc.room(-1, Offer(0, FIRST, 1)) == len(VECTOR)
+    assert offer(mdc, 0) == []
+    assert tell(mdc, -1, Offer(0, FIRST, 1), crowded) == [], "it is counted"
+    (message,) = offer(mdc, 1)
+    assert isinstance(message, Submit)
+    assert (message.members, message.failed, message.refused) == (mask(0, 1), b"", {})
+
+
 def test_what_was_refused_before_a_rejected_submit_is_told_with_the_next() -> None:
     """`Submit.refused` counts since the last Submit that was accepted."""
     mdc = center(0, 1)

@@ -90,6 +90,8 @@ class Buffers:
             self._spare = []  # payloads have another size now
             room = bytearray(size)
         self._lent[holder] = room
+        if self._reviewed is not None:
+            self._reviewed.pop(holder, None)  # that was another payload
         self._bytes += size
         return room
 

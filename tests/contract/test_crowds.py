@@ -1,4 +1,4 @@
-"""Many who send payloads to one host at a time, some of them hardly: over real loopback TCP, plain and TLS."""
+"""Many who send payloads to one host at a time, some hardly at all: over real loopback TCP, plain and TLS."""
 
 from __future__ import annotations
 

@@ -55,9 +55,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     names = {name: getattr(asyncio, name) for name in dir(asyncio) if not name.startswith("__")}
     monkeypatch.setattr(workqueue, "asyncio", SimpleNamespace(**{**names, "sleep": made.sleep}))
-    monkeypatch.setattr(
-        workqueue, "time", SimpleNamespace(monotonic=lambda: made.now, time=lambda: made.now)
-    )
+    monkeypatch.setattr(workqueue, "time", SimpleNamespace(monotonic=lambda: made.now, time=lambda: made.now))
     monkeypatch.setattr(workqueue, "reconcile", made.reconcile)
     return made
 

@@ -224,8 +224,8 @@ def test_the_state_is_plain_tensors_without_a_pickle():
     model = trainer()
     model.initialise()
     copy = train(model, 1)
-    assert copy[: WEIGHTS] == vectors.flatten(model._model).tobytes()
-    tensors = safetensors.torch.load(copy[WEIGHTS :])
+    assert copy[:WEIGHTS] == vectors.flatten(model._model).tobytes()
+    tensors = safetensors.torch.load(copy[WEIGHTS:])
     assert "weights" not in tensors, "they are there once"
     meta = json.loads(bytes(tensors["meta.json"].numpy()))
     assert meta["job"] == "uid-1"
@@ -233,9 +233,9 @@ def test_the_state_is_plain_tensors_without_a_pickle():
 
 
 def tampered(copy: bytes, **changes: torch.Tensor | None) -> bytes:
-    tensors: dict[str, torch.Tensor | None] = {**safetensors.torch.load(copy[WEIGHTS :]), **changes}
+    tensors: dict[str, torch.Tensor | None] = {**safetensors.torch.load(copy[WEIGHTS:]), **changes}
     rest = safetensors.torch.save({name: t for name, t in tensors.items() if t is not None})
-    return copy[: WEIGHTS] + rest
+    return copy[:WEIGHTS] + rest
 
 
 BAD_COPIES = {
@@ -243,10 +243,10 @@ BAD_COPIES = {
     "cut by a byte": lambda copy: copy[:-1],
     "cut in half": lambda copy: copy[: len(copy) // 2],
     "noise": lambda copy: b"\xff" * 100,
-    "no weights": lambda copy: copy[WEIGHTS :],
+    "no weights": lambda copy: copy[WEIGHTS:],
     "too few weights": lambda copy: copy[4:],
     "too many weights": lambda copy: bytes(4) + copy,
-    "weights alone": lambda copy: copy[: WEIGHTS],
+    "weights alone": lambda copy: copy[:WEIGHTS],
     "cut in the weights": lambda copy: copy[: WEIGHTS // 2],
     "no meta": lambda copy: tampered(copy, **{"meta.json": None}),
     "meta of zeros": lambda copy: tampered(copy, **{"meta.json": torch.zeros(5, dtype=torch.uint8)}),
@@ -466,7 +466,7 @@ def test_a_state_of_an_earlier_version_had_as_many_homes_as_the_job_began_with(r
     model = trainer()
     copy = copy_of(model.initialise())
     copy = train(model, rounds) or copy
-    weights, tensors = copy[: WEIGHTS], safetensors.torch.load(copy[WEIGHTS :])
+    weights, tensors = copy[:WEIGHTS], safetensors.torch.load(copy[WEIGHTS:])
     meta = json.loads(tensors["meta.json"].numpy().tobytes())
     del meta["record"]["population"]
     tensors["meta.json"] = torch.frombuffer(bytearray(json.dumps(meta).encode()), dtype=torch.uint8)

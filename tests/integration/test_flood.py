@@ -20,6 +20,7 @@ import pytest
 from elf_worker import contract, messages
 from elf_worker.aggregation import ids
 from elf_worker.contract import MAX_PAYLOAD, WIRE_PORT, WIRE_VERSION, JobConfig
+from elf_worker.exact import ExactSum
 from elf_worker.messages import (
     Accepted,
     Assign,
@@ -369,7 +370,9 @@ async def test_a_flood_costs_little_memory_and_no_honest_home(flood: Flood, tmp_
     assert ids.ids_of(ids.from_wire(submit.members)) == [HONEST]
     assert set(ids.ids_of(ids.from_wire(submit.failed))) == hurt
     assert (submit.weight, submit.stamp) == (3, STAMP)
-    assert len(payload) - submit.extra == 16 * (PARAMETERS + 1)
+    total = ExactSum(PARAMETERS + 1)
+    total.add(np.frombuffer(GOOD, "<f4"))
+    assert payload[: len(payload) - submit.extra] == bytes(total.pack())
     if flood is all_together:  # where the deaf are heard too, for as long as they are there
         assert submit.refused.items() >= REFUSED["nonsense"].items()
         assert submit.refused["NotMine"] > 100

@@ -43,7 +43,7 @@ class Ghost:
         snapshot = npdc.pole._snapshot if npdc is not None else None
         stamp = snapshot.stamp if snapshot is not None else Stamp(0, 0)
         homes = ids.full(self._world.scenario.homes)
-        total = ExactSum(model.SIZE + 1).to_bytes()
+        total = ExactSum(model.SIZE + 1).pack()
         submit = Submit(stamp, ids.to_wire(homes), b"", homes.bit_count(), 1, {}, "", {})
         return [Send(link, self._register), Send(link, submit, total)]
 

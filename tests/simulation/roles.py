@@ -41,23 +41,28 @@ if TYPE_CHECKING:
 JOB = "job"
 NPDC = "npdc"
 _HEAD = struct.Struct("<qq")
-_TAIL = _HEAD.size + 4 * model.SIZE
+_WEIGHTS = 4 * model.SIZE
 
 
 def pack(stamp: Stamp, weights: bytes, schedule: Schedule) -> bytes:
-    """A state copy."""
-    return _HEAD.pack(*stamp) + weights + json.dumps(schedule).encode()
+    """A whole state: the weights, then what an MDC keeps beside them."""
+    return weights + _HEAD.pack(*stamp) + json.dumps(schedule).encode()
 
 
 def unpack(copy: bytes) -> Snapshot:
     """Inverse of `pack`, as a snapshot."""
-    weights = copy[_HEAD.size : _TAIL]
-    return Snapshot(Stamp(*_HEAD.unpack_from(copy)), weights, copy)
+    weights, rest = copy[:_WEIGHTS], copy[_WEIGHTS:]
+    return Snapshot(Stamp(*_HEAD.unpack_from(rest)), weights, rest)
+
+
+def whole(snapshot: Snapshot) -> bytes:
+    """The state of a snapshot in one piece."""
+    return bytes(snapshot.weights) + bytes(snapshot.rest)
 
 
 def schedule_of(snapshot: Snapshot) -> Schedule:
     """How many homes the rounds up to this state had."""
-    return list(json.loads(bytes(snapshot.copy)[_TAIL:]))
+    return list(json.loads(bytes(snapshot.rest)[_HEAD.size :]))
 
 
 class Talkative(Process):
@@ -264,7 +269,7 @@ class Npdc(Process):
         if snapshot.stamp.round >= self.world.scenario.rounds:
             finish = Finish(Phase.COMPLETE, "done")
             if self.world.volume is not None:
-                self.world.volume = bytes(snapshot.copy)
+                self.world.volume = whole(snapshot)
         return self.pole.ready(snapshot, now, finish)
 
     # -- the end ------------------------------------------------------------------------------------------

@@ -116,6 +116,19 @@ def test_what_cannot_be_taken_whole_is_refused(made: Any, reason: str, again: li
     assert mdc._tally.held == 0
 
 
+def test_a_bundle_that_lost_its_room_to_others_is_asked_for_again() -> None:
+    """One that came before its round did is not: its homes have been asked since, with the weights."""
+    mdc = center(1, 2, 3)
+    made, payload = bundle(1, 2)
+    size = memoryview(payload).nbytes
+    assert give(mdc, (made, Discarded(size, crowded=True))) == [Want(FIRST, mask(1, 2))]
+    assert give(mdc, (made, Discarded(size))) == []
+    assert mdc._tally.held == 0
+    assert give(mdc, (made, payload)) == []
+    assert mdc._tally.members == ids.mask_of([1, 2])
+    assert give(mdc, (made, Discarded(size, crowded=True))) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

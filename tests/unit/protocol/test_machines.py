@@ -32,7 +32,7 @@ from elf_worker.aggregation.redial import FIRST_SECONDS, LONGEST_SECONDS, Redial
 from elf_worker.aggregation.stragglers import ROUNDS, Straggler
 from elf_worker.aggregation.tally import PLAIN, Intake
 from elf_worker.contract import MAX_PAYLOAD, WIRE_VERSION, Slot, Wiring
-from elf_worker.exact import ExactSum
+from elf_worker.exact import ExactSum, max_packed_bytes
 from elf_worker.messages import (
     Accepted,
     Assign,
@@ -101,7 +101,7 @@ def submit(*homes: int, stamp: Stamp = FIRST) -> tuple[Submit, bytes]:
     for _ in homes:
         total.add(np.frombuffer(VECTOR, "<f4"))
     message = Submit(stamp, mask(*homes), b"", len(homes), total.bound, {}, "", {})
-    return message, bytes(total.to_bytes())
+    return message, bytes(total.pack())
 
 
 def pole(homes: int = 4, quorum: int = 4, epoch: int = 0) -> NorthPole:
@@ -277,8 +277,8 @@ def test_the_newest_copy_of_the_latest_npdc_wins() -> None:
     assert npdc._fetching == -2
 
 
-SUM = 16 * (len(WEIGHTS) // 4 + 1)
-"""Bytes of a sum: two limbs for each weight and for the loss."""
+SUM = max_packed_bytes(len(WEIGHTS) // 4 + 1)
+"""Bytes, at most, of a sum of the weights and the loss."""
 
 
 @pytest.mark.parametrize(
@@ -800,11 +800,43 @@ def test_other_words_of_the_npdc(message: Message, expected: list[Effect]) -> No
     assert tell(center(0), 0, message) == expected
 
 
-def test_a_copy_is_kept_and_given_back() -> None:
+def test_a_state_is_kept_and_given_back() -> None:
+    """The weights were there already: what came with Keep goes behind them."""
     mdc = center(0)
-    assert tell(mdc, 0, Keep(0, NEXT), b"copy") == []
-    assert tell(mdc, 0, Fetch()) == [Send(0, Copy(0, NEXT), b"copy")]
-    assert said(reconnected(mdc).opened(1, 3.0))[0].holds == (0, NEXT)
+    assert tell(mdc, 0, Keep(0, FIRST), b"rest") == []
+    assert tell(mdc, 0, Fetch()) == [Send(0, Copy(0, FIRST), WEIGHTS + b"rest")]
+    assert said(reconnected(mdc).opened(1, 3.0))[0].holds == (0, FIRST)
+
+
+def test_a_state_is_kept_while_newer_weights_are_worked_at() -> None:
+    """Until the newer state is kept too: an NPDC may die between the two."""
+    mdc, newer = center(0), struct.pack("<3f", 4, 5, 6)
+    tell(mdc, 0, Keep(0, FIRST), b"rest")
+    tell(mdc, 0, Work(0, NEXT), newer)
+    assert tell(mdc, 0, Fetch()) == [Send(0, Copy(0, FIRST), WEIGHTS + b"rest")]
+    tell(mdc, 0, Keep(1, NEXT), None)
+    assert tell(mdc, 0, Fetch()) == [Send(0, Copy(1, NEXT), newer)]
+
+
+@pytest.mark.parametrize("stamp", [NEXT, Stamp(0, 1)])
+def test_what_belongs_to_other_weights_is_not_kept(stamp: Stamp) -> None:
+    """Weights and the rest of two states would be a model that never was."""
+    mdc = center(0)
+    assert tell(mdc, 0, Keep(0, stamp), b"rest") == []
+    assert tell(mdc, 0, Fetch()) == []
+    assert said(reconnected(mdc).opened(1, 3.0))[0].holds is None
+    mdc = center(0)
+    tell(mdc, 0, Keep(0, FIRST), b"rest")
+    assert tell(mdc, 0, Keep(0, stamp), b"other") == []
+    assert tell(mdc, 0, Fetch()) == [Send(0, Copy(0, FIRST), WEIGHTS + b"rest")]
+
+
+def test_an_mdc_without_weights_keeps_nothing() -> None:
+    mdc = DataCenter(Identity(JOB, 0, 0, "a0", "at-a0"), "npdc")
+    mdc.tick(0.0)
+    mdc.opened(0, 0.0)
+    tell(mdc, 0, Keep(0, FIRST), b"rest")
+    assert tell(mdc, 0, Fetch()) == []
 
 
 # -- what an MDC has room for -----------------------------------------------------------------------------
@@ -916,6 +948,20 @@ def test_a_vector_that_came_before_its_round_is_asked_for_again() -> None:
     (message,) = said(tell(mdc, -1, Offer(1, NEXT, 1), VECTOR), 0)
     assert isinstance(message, Submit)
     assert (message.members, message.failed) == (mask(0, 1), b"")
+
+
+def test_a_vector_that_lost_its_room_to_others_is_asked_for_again_at_once() -> None:
+    """The home's connection was slow while others waited: nobody did wrong, and nobody has failed."""
+    mdc = center(0, 1)
+    crowded = Discarded(len(VECTOR), crowded=True)
+    for _ in range(2):
+        assert tell(mdc, -1, Offer(0, FIRST, 1), crowded) == [Send(-1, Want(FIRST, mask(0)))]
+    assert mdc.room(-1, Offer(0, FIRST, 1)) == len(VECTOR)
+    assert offer(mdc, 0) == []
+    assert tell(mdc, -1, Offer(0, FIRST, 1), crowded) == [], "it is counted"
+    (message,) = offer(mdc, 1)
+    assert isinstance(message, Submit)
+    assert (message.members, message.failed, message.refused) == (mask(0, 1), b"", {})
 
 
 def test_what_was_refused_before_a_rejected_submit_is_told_with_the_next() -> None:

@@ -192,7 +192,7 @@ def blind_merge(self: tally.Tally, submit: Submit, payload: Any) -> None:
     """`Tally.merge` without a look at who is counted already."""
     members = ids.from_wire(submit.members)
     if members:
-        self.total.merge(ExactSum.from_bytes(self.total.size, payload, submit.bound))
+        self.total.merge_packed(payload, submit.bound)
         self.weight += submit.weight
     self.members |= members
     self.failed |= ids.from_wire(submit.failed)
@@ -219,14 +219,19 @@ class FloatSum(ExactSum):
 
     floats: Any = np.float64
 
-    def add(self, values: Any) -> None:
-        super().add(values)
+    def fold(self, values: Any) -> None:
+        super().fold(values)
         self._round_to(self._before + values.astype(self.floats))
 
-    def merge(self, other: ExactSum) -> None:
-        theirs = _floats(other, self.floats)
-        super().merge(other)
-        self._round_to(self._before + theirs)
+    def fold_packed(self, payload: Any) -> None:
+        other = ExactSum(self.size)
+        other.fold_packed(payload)
+        super().fold_packed(payload)
+        self._round_to(self._before + _floats(other, self.floats))
+
+    def clear(self) -> None:
+        super().clear()
+        self._rounded = np.zeros(self.size, self.floats)
 
     @property
     def _before(self) -> Any:
@@ -290,7 +295,8 @@ class ForgetsItsFlight(DataCenter):
     """After reconnecting, what was in flight is taken for received."""
 
     def _reconcile(self, settled: int) -> list[Effect]:
-        self._flying_link = self._up
+        if self._flying is not None and self._up is not None:
+            self._flying = replace(self._flying, link=self._up)
         return super()._reconcile(settled)
 
 
@@ -320,10 +326,11 @@ class MixesRounds(DataCenter):
     """The tally of the last round is carried into the next."""
 
     def _work(self, message: Work, payload: Any) -> list[Effect]:
-        kept = self._tally
-        out = super()._work(message, payload)
-        if kept.members and kept.total.size == self._tally.total.size:
-            self._tally = kept
+        kept, total = self._tally, ExactSum(self._tally.size)
+        total.merge_packed(kept.total.pack(), kept.total.bound)
+        out = super()._work(message, payload)  # which takes the memory of the sum
+        if kept.members and kept.size == self._tally.size:
+            self._tally, kept._total = kept, total
         return out
 
 

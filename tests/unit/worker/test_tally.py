@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from elf_worker.aggregation import ids, precision, robust
 from elf_worker.aggregation.tally import MAX_REASONS, MAX_WEIGHT, REASON_CHARS, SAMPLE_CHARS, Intake, Tally
 from elf_worker.exact import ExactSum, NotSummableError
+from elf_worker.exact.accumulator import CAPACITY
+from elf_worker.exact.form import HIGH_BITS
 from elf_worker.messages import Discarded, Stamp, Submit
 
 SIZE = 4
@@ -89,7 +91,18 @@ def test_a_bad_vector_changes_nothing(weight: int, payload: bytes | Discarded | 
 
 
 GOOD, GOOD_PAYLOAD = sent(tally_of(2, 3, failed=(4,)))
-HUGE = np.full(2 * SIZE, 2**60, "<i8").tobytes()
+
+
+def packed(high: int, low: int) -> bytes:
+    """The sum whose elements all have these limbs."""
+    limbs = np.array([high] * SIZE + [low] * SIZE, "<i8")
+    return bytes(ExactSum.from_bytes(SIZE, limbs.tobytes(), CAPACITY - 1).pack())
+
+
+BEYOND = packed((GOOD.bound << HIGH_BITS) + 1, 0)
+LONGER = bytes([16, 0]) + np.array([1] * SIZE + [0] * SIZE, "<i8").tobytes()
+"""A sum that would fit in fewer bytes."""
+NO_FORM = bytes([9, 0, *GOOD_PAYLOAD[2:]])
 
 
 @pytest.mark.parametrize(
@@ -108,8 +121,11 @@ HUGE = np.full(2 * SIZE, 2**60, "<i8").tobytes()
         ({}, Discarded(1 << 33), "WrongSize"),
         ({"bound": -1}, GOOD_PAYLOAD, "Overflow"),
         ({"bound": 2**32}, GOOD_PAYLOAD, "Overflow"),
-        ({}, HUGE, "OutOfRange"),
-        ({"bound": 0}, np.array([1] + [0] * (2 * SIZE - 1), "<i8").tobytes(), "OutOfRange"),
+        ({}, GOOD_PAYLOAD + b"\0", "WrongSize"),
+        ({}, BEYOND, "OutOfRange"),
+        ({}, LONGER, "OutOfRange"),
+        ({}, NO_FORM, "OutOfRange"),
+        ({"bound": 0}, packed(1, 0), "OutOfRange"),
     ],
     ids=lambda x: x if isinstance(x, str) else "",
 )
@@ -357,6 +373,7 @@ def test_a_vector_that_waits_is_a_copy() -> None:
 def test_the_rest_carries_the_waiting_over_and_nothing_is_counted_twice() -> None:
     tally = hear(Tally(SIZE, MEDIAN), [4, 0, 1, 2, 3, 5], ill=[1])
     tally.refuse("NotMine")
+    first = sent(tally)
     rest = tally.rest()
     assert (tally.settled, tally.held) == (0b1111, 0b1111)
     assert (rest.settled, rest.held, rest.weight) == (0, 0b110000, 0)
@@ -364,7 +381,9 @@ def test_the_rest_carries_the_waiting_over_and_nothing_is_counted_twice() -> Non
     assert rest.room() == tally.room()
     hear(rest, [6])
     assert (rest.members, rest.weight) == (0b1110000, sum(WEIGHTS[4:]))
-    total = merged(tally, rest)
+    total = Tally(SIZE)
+    total.merge(*first)
+    total.merge(*sent(rest))
     assert (total.members, total.failed) == (0b1111101, 0b10)
     assert total.weight == sum(WEIGHTS) - WEIGHTS[1]
     assert bytes(total.total.to_bytes()) == in_sum(combined(0, 2, 3), combined(4, 5, 6))
@@ -385,16 +404,19 @@ def test_any_split_of_groups_over_mdcs_and_flushes_gives_the_same_bytes(
     whole = sent(merged(hear(Tally(SIZE, MEDIAN), range(7), ill)))
     mdc_of = [rng.randrange(mdcs) for _ in GROUPS]
     tallies = [Tally(SIZE, MEDIAN) for _ in range(mdcs)]
-    parts: list[Tally] = []
+    parts: list[tuple[Submit, bytes | None]] = []
     for step, home in enumerate(order):
         index = mdc_of[GROUPS.index(MEDIAN.group_of(home))]
         hear(tallies[index], [home], ill)
         if step in flushes:
-            parts.append(tallies[index])
+            parts.append(sent(tallies[index]))
             tallies[index] = tallies[index].rest()
-    parts += tallies
+    parts += map(sent, tallies)
     rng.shuffle(parts)
-    message, payload = sent(merged(*parts))
+    total = Tally(SIZE)
+    for part in parts:
+        total.merge(*part)
+    message, payload = sent(total)
     assert payload == whole[1]
     assert msgspec.structs.replace(message, sample="") == msgspec.structs.replace(whole[0], sample="")
 
@@ -428,5 +450,7 @@ def test_a_payload_that_was_thrown_away_is_refused_even_if_it_had_the_right_size
 def test_a_sum_that_was_thrown_away_is_refused_even_if_it_had_the_right_size() -> None:
     tally = tally_of(0)
     with pytest.raises(NotSummableError):
-        tally.merge(GOOD, Discarded(16 * SIZE))
+        tally.merge(GOOD, Discarded(len(GOOD_PAYLOAD)))
+    with pytest.raises(NotSummableError):
+        tally.merge(GOOD, Discarded(tally.sum_room()))
     assert tally.settled == 1

@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 
 from elf_worker import tasks
+from elf_worker.aggregation.northpole import Snapshot
 from elf_worker.contract import JobConfig
 from elf_worker.exact import ExactSum
 from elf_worker.messages import Stamp
@@ -38,6 +39,8 @@ JOB = JobConfig(
 )
 SIZE = 181 + 1
 """Parameters of the task's model, and the loss."""
+WEIGHTS = 4 * (SIZE - 1)
+"""Bytes of the weights, with which a state begins."""
 
 
 def trainer(checkpoint: Any = "", epoch: int = 1, **changes: Any) -> Trainer:
@@ -57,11 +60,16 @@ def total(round: int, homes: int = 3) -> ExactSum:
     return out
 
 
+def copy_of(snapshot: Snapshot) -> bytes:
+    """What an MDC gives back that has kept this state."""
+    return bytes(snapshot.weights) + bytes(snapshot.rest)
+
+
 def train(model: Trainer, rounds: int) -> bytes:
     """Some rounds from where the model is; the state copy after them."""
     copy = b""
     for _ in range(rounds):
-        copy = model.step(model.stamp, total(model.stamp.round), 12, True).copy
+        copy = copy_of(model.step(model.stamp, total(model.stamp.round), 12, True))
     return copy
 
 
@@ -135,9 +143,9 @@ def test_a_step_s_snapshot_stays_what_it_is_while_training_goes_on():
     model = trainer()
     model.initialise()
     snapshot = model.step(Stamp(0, 1), total(0), 12, True)
-    weights, copy = bytes(snapshot.weights), bytes(snapshot.copy)
+    weights, rest = bytes(snapshot.weights), bytes(snapshot.rest)
     train(model, 3)
-    assert (bytes(snapshot.weights), bytes(snapshot.copy)) == (weights, copy)
+    assert (bytes(snapshot.weights), bytes(snapshot.rest)) == (weights, rest)
 
 
 def test_a_round_without_some_homes_is_remembered_for_good():
@@ -145,7 +153,7 @@ def test_a_round_without_some_homes_is_remembered_for_good():
     model.initialise()
     assert model.record.exact
     model.step(Stamp(0, 1), total(0), 12, False)
-    copy = model.step(Stamp(1, 1), total(1), 12, True).copy
+    copy = copy_of(model.step(Stamp(1, 1), total(1), 12, True))
     assert not model.record.exact
     heir = trainer(epoch=2)
     heir.restore(copy)
@@ -190,7 +198,7 @@ def test_an_heir_goes_on_bit_for_bit(name, args):
 
 
 def test_the_state_before_the_first_step_can_be_handed_on_too():
-    copy = trainer().initialise().copy
+    copy = copy_of(trainer().initialise())
     heir = trainer(epoch=2)
     assert heir.restore(copy).stamp == Stamp(0, 1)
     fresh = trainer()
@@ -206,7 +214,7 @@ def test_what_is_known_of_training_travels_with_the_state():
     train(model, 5)
     model.evaluate()
     heir = trainer(epoch=2)
-    heir.restore(model.step(Stamp(5, 1), total(5), 12, True).copy)
+    heir.restore(copy_of(model.step(Stamp(5, 1), total(5), 12, True)))
     assert heir.record == model.record
     assert heir.record.evaluated_round == 5
     assert set(heir.record.metrics) == {"accuracy", "f1"}
@@ -215,16 +223,19 @@ def test_what_is_known_of_training_travels_with_the_state():
 def test_the_state_is_plain_tensors_without_a_pickle():
     model = trainer()
     model.initialise()
-    tensors = safetensors.torch.load(train(model, 1))
-    assert tensors["weights"].numpy().tobytes() == vectors.flatten(model._model).tobytes()
+    copy = train(model, 1)
+    assert copy[:WEIGHTS] == vectors.flatten(model._model).tobytes()
+    tensors = safetensors.torch.load(copy[WEIGHTS:])
+    assert "weights" not in tensors, "they are there once"
     meta = json.loads(bytes(tensors["meta.json"].numpy()))
     assert meta["job"] == "uid-1"
     assert meta["stamp"] == [1, 1]
 
 
 def tampered(copy: bytes, **changes: torch.Tensor | None) -> bytes:
-    tensors: dict[str, torch.Tensor | None] = {**safetensors.torch.load(copy), **changes}
-    return safetensors.torch.save({name: t for name, t in tensors.items() if t is not None})
+    tensors: dict[str, torch.Tensor | None] = {**safetensors.torch.load(copy[WEIGHTS:]), **changes}
+    rest = safetensors.torch.save({name: t for name, t in tensors.items() if t is not None})
+    return copy[:WEIGHTS] + rest
 
 
 BAD_COPIES = {
@@ -232,9 +243,11 @@ BAD_COPIES = {
     "cut by a byte": lambda copy: copy[:-1],
     "cut in half": lambda copy: copy[: len(copy) // 2],
     "noise": lambda copy: b"\xff" * 100,
-    "no weights": lambda copy: tampered(copy, weights=None),
-    "too few weights": lambda copy: tampered(copy, weights=torch.zeros(SIZE - 2)),
-    "too many weights": lambda copy: tampered(copy, weights=torch.zeros(SIZE)),
+    "no weights": lambda copy: copy[WEIGHTS:],
+    "too few weights": lambda copy: copy[4:],
+    "too many weights": lambda copy: bytes(4) + copy,
+    "weights alone": lambda copy: copy[:WEIGHTS],
+    "cut in the weights": lambda copy: copy[: WEIGHTS // 2],
     "no meta": lambda copy: tampered(copy, **{"meta.json": None}),
     "meta of zeros": lambda copy: tampered(copy, **{"meta.json": torch.zeros(5, dtype=torch.uint8)}),
 }
@@ -258,12 +271,31 @@ def test_a_copy_of_no_use_is_refused_and_changes_nothing(spoil):
 
 
 def test_a_copy_of_another_job_is_refused():
-    copy = trainer(uid="uid-2").initialise().copy
+    copy = copy_of(trainer(uid="uid-2").initialise())
     with pytest.raises(TaskError, match="another job"):
         trainer().restore(copy)
 
 
 # -- checkpoints ----------------------------------------------------------------------------------------
+
+
+def checkpoint_of(copy: bytes, **changes: torch.Tensor | None) -> bytes:
+    """The file of the state that an MDC would give back as `copy`: one blob, with the weights in it."""
+    weights = torch.frombuffer(bytearray(copy[:WEIGHTS]), dtype=torch.float32)
+    tensors = {**safetensors.torch.load(copy[WEIGHTS:]), "weights": weights, **changes}
+    return safetensors.torch.save({name: t for name, t in tensors.items() if t is not None})
+
+
+@pytest.mark.parametrize("weights", [None, torch.zeros(SIZE - 2), torch.zeros(SIZE)])
+def test_a_checkpoint_without_all_of_its_weights_is_as_good_as_none(weights, tmp_path):
+    model = trainer()
+    model.initialise()
+    blob = checkpoint_of(train(model, 10), weights=weights)
+    (tmp_path / CHECKPOINT_FILE).write_bytes(blob)
+    heir = trainer(tmp_path, epoch=2)
+    assert heir.initialise().stamp == Stamp(0, 2)
+    train(heir, 10)
+    assert heir.digest() == model.digest()
 
 
 def test_a_checkpoint_is_written_every_so_many_rounds_and_taken_up_again(tmp_path):
@@ -297,7 +329,7 @@ def test_a_checkpoint_is_replaced_whole_and_leaves_nothing_beside_it(tmp_path):
     model.initialise()
     copies = [train(model, 1) for _ in range(2)]
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT_FILE]
-    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == copies[1]
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == checkpoint_of(copies[1])
 
 
 def test_a_checkpoint_that_cannot_be_finished_leaves_the_last_one(tmp_path, monkeypatch):
@@ -313,7 +345,7 @@ def test_a_checkpoint_that_cannot_be_finished_leaves_the_last_one(tmp_path, monk
     with pytest.raises(OSError, match="No space"):
         train(model, 1)
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT_FILE]
-    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == copy
+    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == checkpoint_of(copy)
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "noise"])
@@ -420,7 +452,7 @@ def test_how_many_homes_the_rounds_had_travels_with_the_state():
     model = trainer()
     model.initialise()
     for homes in (None, 3, 5, 5, 2):
-        copy = model.step(model.stamp, total(model.stamp.round), 12, True, homes).copy
+        copy = copy_of(model.step(model.stamp, total(model.stamp.round), 12, True, homes))
     heir = trainer(epoch=2)
     heir.restore(copy)
     assert heir.record.population == [[0, 3], [2, 5], [4, 2]]
@@ -432,14 +464,14 @@ def test_how_many_homes_the_rounds_had_travels_with_the_state():
 @pytest.mark.parametrize(("rounds", "population"), [(0, []), (2, [[0, 3]])])
 def test_a_state_of_an_earlier_version_had_as_many_homes_as_the_job_began_with(rounds, population):
     model = trainer()
-    copy = model.initialise().copy
+    copy = copy_of(model.initialise())
     copy = train(model, rounds) or copy
-    tensors = safetensors.torch.load(copy)
+    weights, tensors = copy[:WEIGHTS], safetensors.torch.load(copy[WEIGHTS:])
     meta = json.loads(tensors["meta.json"].numpy().tobytes())
     del meta["record"]["population"]
     tensors["meta.json"] = torch.frombuffer(bytearray(json.dumps(meta).encode()), dtype=torch.uint8)
     heir = trainer(epoch=2)
-    heir.restore(safetensors.torch.save(tensors))
+    heir.restore(weights + safetensors.torch.save(tensors))
     assert heir.record.population == population
 
 

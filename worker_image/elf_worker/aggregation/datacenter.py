@@ -409,7 +409,8 @@ class DataCenter:
         if said & counted:
             return self._want(link, said & ~counted)
         if isinstance(payload, Discarded) and payload.size <= self._bundle_room(child, message):
-            return []  # it came before its round did; its homes have been asked again since
+            # Else it came before its round did, and its homes have been asked again since.
+            return self._want(link, said) if payload.crowded else []
         try:
             bundles.take(self._tally, message, payload)
         except NotSummableError as error:

@@ -90,6 +90,8 @@ class Buffers:
             self._spare = []  # payloads have another size now
             room = bytearray(size)
         self._lent[holder] = room
+        if self._reviewed is not None:
+            self._reviewed.pop(holder, None)  # that was another payload
         self._bytes += size
         return room
 
@@ -121,6 +123,7 @@ class Buffers:
             and holder.progress - progress < PACE * REVIEW_SECONDS
         ]
         for holder in slow:
-            room = self._lent.pop(holder)
-            holder.evicted()
-            self._free(room)
+            # Who was given the room of one may have had another closed.
+            if (room := self._lent.pop(holder, None)) is not None:
+                holder.evicted()
+                self._free(room)

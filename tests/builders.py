@@ -154,6 +154,7 @@ def actions(decided: Plan) -> list[str]:
         *(f"apply {m['kind']}" for m in decided.apply),
         *(f"delete {d.name}" for d in decided.delete),
         *(f"remove {kind} {name}" for kind, name in decided.remove),
+        *("apply Secret" for _ in decided.issue),
         *(f"create {c.manifest['metadata']['name']}" for c in decided.create),
     ]
 

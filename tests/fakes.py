@@ -205,6 +205,7 @@ def carry_out(world: World, decided: Plan, calls: int | None = None) -> bool:
     work: list[Callable[[], None]] = [lambda m=m: world.apply(m) for m in decided.apply]
     work += [lambda d=d: world.delete_pod(d) for d in decided.delete]
     work += [lambda k=kind, n=name: world.remove(k, n) for kind, name in decided.remove]
+    work += [lambda i=i: world.apply(i.make()) for i in decided.issue]
     work += [lambda c=c: world.create_pod(c.manifest) for c in decided.create]
     own = {key: value for key, value in world.status.items() if key != "training"}
     if decided.status != own:

@@ -30,6 +30,10 @@ Requested = Callable[[str, str, int, float], None]
 """Is told of every request: verb, resource, HTTP status (0: no answer), seconds."""
 
 
+class _Anything(msgspec.Struct):
+    """Any JSON object."""
+
+
 class ApiError(Exception):
     """An answer that is not 2xx, or no JSON; `body` is what was said, as text."""
 
@@ -147,6 +151,13 @@ class KubeApi:
     ) -> dict[str, Any]:
         """The answer's JSON. Raises ApiError for anything but 2xx, NotLeadingError for a write too late."""
         return await self._ask(dict[str, Any], method, path, body, query, content, accept)
+
+    async def create(self, path: str, body: Body, query: Mapping[str, str] | None = None) -> None:
+        """A POST. Of the answer, which says what was sent and more, nothing is kept.
+
+        Raises like `request`: an answer that is no JSON, or cut short, is none.
+        """
+        await self._ask(_Anything, "POST", path, body, query, "application/json", "application/json")
 
     async def read(self, kind: type[T], path: str, query: Mapping[str, str] | None = None) -> T:
         """A GET whose answer is of this type; what the type does not name is not even read."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from elf_operator import builders, identities
-from elf_operator.builders import Defaults, Manifest
+from elf_operator.builders import Defaults
+from elf_operator.plans import Issue
 from elf_operator.spec import Job
 from elf_worker.contract import Role
 
@@ -18,26 +21,29 @@ class Issuer:
 
     def __init__(self, job: Job, defaults: Defaults) -> None:
         self._job, self._authority = job, defaults.authority
-        self._secrets: dict[str, Manifest] = {}
+        self._secrets: dict[str, Issue] = {}
         self.revoked: list[tuple[str, str]] = []
         """(kind, name) of what nobody shall start with any more."""
 
     @property
-    def issued(self) -> tuple[Manifest, ...]:
+    def issued(self) -> tuple[Issue, ...]:
         """The Secrets to be made."""
         return tuple(self._secrets.values())
 
-    def identify(self, role: Role, index: int, incarnation: int) -> None:
-        """This pod is about to be created. Pods of homes share Secrets."""
+    def identify(self, role: Role, index: int, incarnation: int) -> tuple[str, ...]:
+        """This pod is about to be created; names of the Secrets before it. Pods of homes share theirs."""
         job, authority = self._job, self._authority
         if authority is None:
-            return
+            return ()
         name = self._name(role, index, incarnation)
         if name not in self._secrets:
-            self._secrets[name] = builders.identity_secret(job, authority, role, index, incarnation)
-        if role is Role.NPDC:
-            figures = builders.figures_secret(job, authority)
-            self._secrets[figures["metadata"]["name"]] = figures
+            make = partial(builders.identity_secret, job, authority, role, index, incarnation)
+            self._secrets[name] = Issue(name, make)
+        if role is not Role.NPDC:
+            return (name,)
+        figures = identities.figures_name(job.name, job.uid)
+        self._secrets[figures] = Issue(figures, partial(builders.figures_secret, job, authority))
+        return (name, figures)
 
     def revoke(self, role: Role, index: int, incarnation: int) -> None:
         """This data center is replaced, or not wanted any more."""

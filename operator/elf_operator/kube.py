@@ -173,7 +173,7 @@ class KubeCluster:
         """What is there under this name says the same: it is immutable, and follows from its name."""
         try:
             with _refusing(manifest):
-                await self._api.request("POST", path, manifest)
+                await self._api.create(path, manifest)
         except ApiError as error:
             if error.status != 409:
                 raise
@@ -192,7 +192,7 @@ class KubeCluster:
         meta = manifest["metadata"]
         try:
             with _refusing(manifest):
-                await self._api.request("POST", path, manifest, query)
+                await self._api.create(path, manifest, query)
             return True
         except ApiError as error:
             if error.status != 409 or (found := await self._api.get(f"{path}/{meta['name']}")) is None:

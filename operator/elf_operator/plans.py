@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from elf_operator.builders import Manifest
@@ -15,6 +15,17 @@ class Create:
 
     manifest: Manifest
     reason: str
+    needs: tuple[str, ...] = ()
+    """Secrets of the same plan that are there before it."""
+
+
+@dataclass(frozen=True)
+class Issue:
+    """Make a Secret; that it exists already is as good, for what it says follows from its name."""
+
+    name: str
+    make: Callable[[], Manifest] = field(repr=False, compare=False)
+    """Its manifest. It takes milliseconds, which is why a plan does not hold it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,8 @@ class Plan:
     delete: tuple[Delete, ...] = ()
     remove: tuple[tuple[str, str], ...] = ()
     """(kind, name) of other objects to delete, one by one."""
+    issue: tuple[Issue, ...] = ()
+    """In the order in which pods need them. A pod waits for its own only, not for all."""
     create: tuple[Create, ...] = ()
     events: tuple[Event, ...] = ()
     replaced: tuple[Replaced, ...] = ()
@@ -64,4 +77,4 @@ class Plan:
     @property
     def idle(self) -> bool:
         """Nothing to do but, perhaps, to write the status."""
-        return not (self.apply or self.delete or self.create or self.remove)
+        return not (self.apply or self.delete or self.create or self.remove or self.issue)

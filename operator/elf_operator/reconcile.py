@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
@@ -12,13 +12,15 @@ from elf_operator import status
 from elf_operator.builders import Defaults, Manifest
 from elf_operator.observation import Observation
 from elf_operator.planner import plan
-from elf_operator.plans import Delete, Event, Plan
+from elf_operator.plans import Create, Delete, Event, Issue, Plan
 
 _log = logging.getLogger(__name__)
 FIRST_BATCH = 4
 LARGEST_BATCH = 64
-"""Pods are created and deleted in batches that double while the server does it: 4, 8, … 64; then so many are
-always under way."""
+"""Of pods and Secrets 4 are under way at first. Each that the server takes makes room for one more: 8, 16,
+… 64 after as many round trips."""
+SECRETS_AHEAD = 1
+"""So many Secrets are sent before the pods that need only earlier ones."""
 
 
 class RefusedError(Exception):
@@ -83,14 +85,11 @@ async def reconcile(
 
 async def _carry_out(cluster: Cluster, seen: Observation, decided: Plan) -> None:
     for manifest in decided.apply:
-        if manifest["kind"] != "Secret":
-            await cluster.apply(manifest)
-    # They come last, and no two have to do with each other.
-    await _slow_start([partial(cluster.apply, m) for m in decided.apply if m["kind"] == "Secret"])
-    await _slow_start([partial(cluster.delete_pod, seen.job.namespace, d) for d in decided.delete])
+        await cluster.apply(manifest)
+    await _slow_start(partial(cluster.delete_pod, seen.job.namespace, d) for d in decided.delete)
     for kind, thing in decided.remove:
         await cluster.remove(seen, kind, thing)
-    await _slow_start([partial(cluster.create_pod, c.manifest) for c in decided.create])
+    await _slow_start(_Births(cluster, decided).work())
     if decided.status != _own(seen):
         await cluster.write_status(seen, dict(decided.status))
     for event in decided.events:
@@ -101,34 +100,69 @@ def _own(seen: Observation) -> dict[str, Any]:
     return {key: value for key, value in seen.status.items() if key != "training"}
 
 
-async def _all(work: Iterable[Awaitable[None]]) -> None:
-    """Do all of it, then raise the first error, if any."""
-    results = await asyncio.gather(*work, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
+class _Births:
+    """Secrets and pods, each pod after the Secrets that it needs.
+
+    To make a Secret of homes takes as long as many requests, so it is made while pods of the one before are
+    on their way.
+    """
+
+    def __init__(self, cluster: Cluster, decided: Plan) -> None:
+        self._cluster, self._decided = cluster, decided
+        self._over = {issue.name: asyncio.Event() for issue in decided.issue}
+        self._made: set[str] = set()
+
+    def work(self) -> Iterator[Callable[[], Awaitable[None]]]:
+        """In the order of the plan. Whoever waits comes after those it waits for, or all might wait."""
+        issues, begun = self._decided.issue, 0
+        number = {issue.name: i for i, issue in enumerate(issues, start=1)}
+        for create in self._decided.create:
+            wanted = max((number[name] for name in create.needs), default=0) + SECRETS_AHEAD
+            yield from (partial(self._issue, issue) for issue in issues[begun:wanted])
+            begun = max(begun, wanted)
+            yield partial(self._create, create)
+        yield from (partial(self._issue, issue) for issue in issues[begun:])
+
+    async def _issue(self, issue: Issue) -> None:
+        try:
+            await self._cluster.apply(issue.make())
+            self._made.add(issue.name)
+        finally:
+            self._over[issue.name].set()
+
+    async def _create(self, create: Create) -> None:
+        for name in create.needs:
+            await self._over[name].wait()
+        if self._made.issuperset(create.needs):  # otherwise the Secret's own error is raised
+            await self._cluster.create_pod(create.manifest)
 
 
-async def _slow_start(work: list[Callable[[], Awaitable[None]]]) -> None:
-    """In doubling batches, so that a server that refuses (quota, admission) refuses few; then full width."""
-    done, size = 0, FIRST_BATCH
-    while done < len(work) and size < LARGEST_BATCH:
-        await _all(start() for start in work[done : done + size])
-        done, size = done + size, 2 * size
-    rest, failed = iter(work[done:]), False
+async def _slow_start(work: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Few at first, more with each that is done: a server that refuses (quota, admission) refuses few.
+
+    After an error nothing more begins; it is raised when everything that has begun is done.
+    """
+    rest, width = iter(work), FIRST_BATCH
+    errors: list[Exception] = []
 
     async def worker() -> None:
-        nonlocal failed
+        nonlocal width
         for start in rest:
-            if failed:
-                return
             try:
                 await start()
-            except BaseException:
-                failed = True
-                raise
+            except Exception as error:
+                errors.append(error)
+            if errors:
+                return
+            if width < LARGEST_BATCH:
+                width += 1
+                group.create_task(worker())
 
-    await _all(worker() for _ in range(min(size, len(work) - done)))
+    async with asyncio.TaskGroup() as group:
+        for _ in range(FIRST_BATCH):
+            group.create_task(worker())
+    if errors:
+        raise errors[0]
 
 
 def _explain(seen: Observation, decided: Plan) -> None:

@@ -137,9 +137,10 @@ class Running:
         told = situation.status()
         return Plan(
             status=told,
-            apply=(*self._npdc_objects(npdc), *rewired(self.seen, wiring), *self.issuer.issued),
+            apply=(*self._npdc_objects(npdc), *rewired(self.seen, wiring)),
             delete=tuple(self.delete),
             remove=tuple(self.issuer.revoked),
+            issue=self.issuer.issued,
             create=tuple(self.create),
             events=(*self.events, *situation.events(told)),
             replaced=tuple(self.replaced),
@@ -235,10 +236,10 @@ class Running:
         if meta["name"] in self.seen.taken:
             self.blocked.append(meta["name"])
             return
-        self.create.append(create)
         labels = meta["labels"]
         index, incarnation = int(labels[names.LABEL_INDEX]), int(labels[names.LABEL_INCARNATION])
-        self.issuer.identify(Role(labels[names.LABEL_ROLE]), index, incarnation)
+        needs = self.issuer.identify(Role(labels[names.LABEL_ROLE]), index, incarnation)
+        self.create.append(replace(create, needs=needs))
 
     def _delete_strays(self, npdc: Place, mdcs: list[Place]) -> None:
         """Pods that fill no slot: earlier incarnations, and slots that are not wanted any more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -158,6 +158,25 @@ async def test_a_conflict_is_a_duplicate_only_if_there_is_one(
     assert caught.value.status == 409
     server.put("api/v1/namespaces/town/pods/sleigh-home-0", pod)
     await cluster.create_pod(pod)
+
+
+@dataclass
+class Says:
+    """A way on which every request gets this answer."""
+
+    answer: bytes
+
+    async def send(self, *_: Any) -> tuple[int, str, bytes]:
+        return 201, "Created", self.answer
+
+
+@pytest.mark.parametrize("answer", [b"", b'{"metadata": {"name": "sl', b"Bad Gateway", b"[]"])
+async def test_a_creation_that_is_not_answered_in_full_is_tried_again(job: Job, answer: bytes) -> None:
+    """Nobody reads what the server says of a new pod; that it has said it all is known none the less."""
+    pod = {"kind": "Pod", "metadata": {**builders.npdc_service(job, 0)["metadata"], "name": "sleigh-home-0"}}
+    with pytest.raises(apiserver.ApiError, match="cut short"):
+        await a_cluster(apiserver.KubeApi(Says(answer))).create_pod(pod)
+    await a_cluster(apiserver.KubeApi(Says(b'{"metadata": {"name": "sleigh-home-0"}}'))).create_pod(pod)
 
 
 @pytest.mark.parametrize("status", [400, 403, 422])

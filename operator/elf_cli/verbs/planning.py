@@ -99,13 +99,19 @@ def _as_data(decided: Plan) -> dict[str, Any]:
     return {
         "delete": [{"pod": d.name, "reason": d.reason} for d in decided.delete],
         "create": [{"pod": c.manifest["metadata"]["name"], "reason": c.reason} for c in decided.create],
-        "apply": [f"{m['kind']}/{m['metadata']['name']}" for m in decided.apply],
+        "apply": [f"{kind}/{name}" for kind, name in _applied(decided)],
         "remove": [f"{kind}/{name}" for kind, name in decided.remove],
         "assignment": {str(i): format_ids(homes) for i, homes in sorted(_assignment(decided).items())},
         "events": [{"type": e.type, "reason": e.reason, "message": e.message} for e in decided.events],
         "state": decided.status["state"],
         "lookAgainAfterSeconds": decided.again_after,
     }
+
+
+def _applied(decided: Plan) -> list[tuple[str, str]]:
+    """(kind, name)."""
+    objects = [(m["kind"], m["metadata"]["name"]) for m in decided.apply]
+    return objects + [("Secret", issue.name) for issue in decided.issue]
 
 
 def _assignment(decided: Plan) -> dict[int, frozenset[int]]:
@@ -128,8 +134,8 @@ def _print(seen: Observation, decided: Plan) -> None:
         table.add_row("delete", delete.name, delete.reason)
     for create in decided.create:
         table.add_row("create", create.manifest["metadata"]["name"], create.reason)
-    for manifest in decided.apply:
-        table.add_row("apply", f"{manifest['kind']} {manifest['metadata']['name']}", "")
+    for kind, name in _applied(decided):
+        table.add_row("apply", f"{kind} {name}", "")
     for index, homes in sorted(_assignment(decided).items()):
         came = homes - before.get(index, frozenset())
         table.add_row("wire", _served(index, homes, zones), f"{len(came)} of them new")

@@ -32,7 +32,7 @@ def decide(seen: Observation, defaults: Defaults = SECURED) -> Plan:
 
 
 def secrets(decided: Plan) -> dict[str, dict[str, Any]]:
-    return {m["metadata"]["name"]: m for m in decided.apply if m["kind"] == "Secret"}
+    return {issue.name: issue.make() for issue in decided.issue}
 
 
 def secured(seen: Observation) -> Observation:
@@ -132,8 +132,8 @@ def test_a_successor_has_a_new_identity_and_the_old_one_goes() -> None:
     lost = replace(seen, pods=tuple(p for p in seen.pods if p.name != "sleigh-mdc-1-0"))
     assert actions(decide(lost)) == [
         "apply ConfigMap",
-        "apply Secret",
         f"remove Secret sleigh-mdc-1-0-{TAG}",
+        "apply Secret",
         "create sleigh-mdc-1-1",
     ]
     assert list(secrets(decide(lost))) == [f"sleigh-mdc-1-1-{TAG}"]

@@ -305,7 +305,7 @@ def test_a_settled_job_gets_no_writes(sentence: str) -> None:
     assert decided.status == {k: v for k, v in seen.status.items() if k != "training"}
 
 
-@pytest.mark.parametrize("kind", ["apply", "delete", "remove", "create"])
+@pytest.mark.parametrize("kind", ["apply", "delete", "remove", "issue", "create"])
 def test_a_plan_with_anything_to_do_is_not_idle(kind: str) -> None:
     assert not replace(decide(settled()), **{kind: ("something",)}).idle
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from builders import NOW
-from elf_operator.builders import Manifest
+from elf_operator.builders import Defaults, Manifest
+from elf_operator.planner import plan
 from elf_operator.plans import Delete
 from elf_operator.reconcile import FIRST_BATCH, LARGEST_BATCH, RefusedError
 from elf_operator.running import FIRST_START_SECONDS
 from fakes import CrashError, FakeCluster, World, settle
+from pods import AUTHORITY
 
 
 def settled() -> World:
@@ -172,21 +174,14 @@ async def test_a_failed_status_is_written_by_the_next_pass() -> None:
 
 @dataclass
 class SlowCluster(FakeCluster):
-    """Its calls take a while; it notes how many pods are being created at once."""
+    """Its calls take a while."""
 
-    pending: int = 0
-    peaks: tuple[int, ...] = ()
     refuses: bool = False
     tried: int = 0
 
     async def create_pod(self, manifest: Manifest) -> None:
         self.tried += 1
-        self.pending += 1
-        if self.pending == 1:
-            self.peaks += (0,)
-        self.peaks = (*self.peaks[:-1], max(self.peaks[-1], self.pending))
         await asyncio.sleep(0)
-        self.pending -= 1
         if self.refuses:
             raise CrashError("no more pods")
         await super().create_pod(manifest)
@@ -199,18 +194,76 @@ class SlowCluster(FakeCluster):
         await super().delete_pod(namespace, delete)
 
 
+@dataclass
+class Stepwise(FakeCluster):
+    """Its Secrets and pods wait until they are let go; it notes what was begun."""
+
+    begun: list[str] = field(default_factory=list)
+    waiting: dict[str, asyncio.Event] = field(default_factory=dict)
+    breaks: str = ""
+    """The name of what fails, once."""
+
+    async def apply(self, manifest: Manifest) -> None:
+        if manifest["kind"] == "Secret":
+            await self._pause(manifest["metadata"]["name"])
+        await super().apply(manifest)
+
+    async def create_pod(self, manifest: Manifest) -> None:
+        await self._pause(manifest["metadata"]["name"])
+        await super().create_pod(manifest)
+
+    async def _pause(self, name: str) -> None:
+        self.begun.append(name)
+        self.waiting[name] = asyncio.Event()
+        await self.waiting[name].wait()
+        del self.waiting[name]
+        if name == self.breaks:
+            self.breaks = ""
+            raise CrashError(name)
+
+    async def quiet(self) -> list[str]:
+        """What is under way when nothing more begins by itself."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return list(self.waiting)
+
+    def let_go(self, *which: str) -> None:
+        for name in which:
+            self.waiting[name].set()
+
+    async def finish(self, work: asyncio.Task[Any]) -> None:
+        """Let everything go until it is over. Raises what the work raises."""
+        while not work.done():
+            self.let_go(*await self.quiet())
+        await work
+
+
 def large() -> World:
     world = World()
     world.edit(homes={"replicas": 200})
     return world
 
 
-async def test_pods_are_created_in_batches_that_double() -> None:
-    cluster = SlowCluster(large())
-    await cluster.reconcile()
-    assert len(cluster.world.pods) == cluster.tried == 203
-    assert cluster.peaks == (4, 8, 16, 32, 64)
+async def test_more_pods_are_under_way_with_each_that_is_there() -> None:
+    cluster = Stepwise(large())
+    work = asyncio.create_task(cluster.reconcile())
+    under_way = []
+    while there := await cluster.quiet():
+        under_way.append(len(there))
+        cluster.let_go(*there)
+    await work
+    assert under_way == [4, 8, 16, 32, 64, 64, 15]
     assert (FIRST_BATCH, LARGEST_BATCH) == (4, 64)
+    assert len(cluster.world.pods) == len(cluster.begun) == 203
+
+
+async def test_a_pod_that_is_slow_does_not_hold_up_the_others() -> None:
+    cluster = Stepwise(large())
+    work = asyncio.create_task(cluster.reconcile())
+    while others := set(await cluster.quiet()) - {"sleigh-npdc-0"}:
+        cluster.let_go(*others)
+    assert len(cluster.world.pods) == 202
+    await cluster.finish(work)
 
 
 async def test_a_server_that_refuses_is_asked_for_few_pods() -> None:
@@ -228,3 +281,105 @@ async def test_an_error_is_raised_only_when_everything_begun_is_done() -> None:
     with pytest.raises(CrashError):
         await SlowCluster(world, refuses=True).reconcile()
     assert world.pods["sleigh-home-1"].deleting
+
+
+# -- Secrets and the pods that need them --------------------------------------------------------------------
+
+SECURED = Defaults(authority=AUTHORITY)
+
+
+def crowd() -> World:
+    """Its homes' pods share three Secrets."""
+    world = World(defaults=SECURED)
+    world.edit(homes={"replicas": 130})
+    return world
+
+
+def secret_of(world: World, pod: str) -> str:
+    """The Secret with the identity of a pod that the plan creates."""
+    [create] = [c for c in plan(world.observe(), NOW, SECURED).create if named(c.manifest) == pod]
+    [found] = [v["secret"]["secretName"] for v in create.manifest["spec"]["volumes"] if "secret" in v]
+    assert found in create.needs
+    return str(found)
+
+
+def named(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["name"])
+
+
+def homes(index: int) -> str:
+    return f"sleigh-home-{index}"
+
+
+async def test_a_pod_is_created_when_its_secret_is_there_and_need_not_wait_for_others() -> None:
+    world = crowd()
+    first, last = secret_of(world, homes(0)), secret_of(world, homes(129))
+    cluster = Stepwise(world)
+    work = asyncio.create_task(cluster.reconcile())
+    while others := set(await cluster.quiet()) - {first}:
+        cluster.let_go(*others)
+    there = {pod for pod in world.pods if "home" in pod}
+    assert there == set(), "the pods that need it fill all the room"
+    assert ("Secret", secret_of(World(defaults=SECURED), "sleigh-mdc-1-0")) in world.objects
+    assert "sleigh-npdc-0" in world.pods and "sleigh-mdc-1-0" in world.pods
+    cluster.let_go(first)
+    while others := set(await cluster.quiet()) - {last}:
+        cluster.let_go(*others)
+    there = {pod for pod in world.pods if "home" in pod}
+    assert there == {homes(i) for i in range(128)}
+    await cluster.finish(work)
+    assert len(world.pods) == 133
+
+
+async def test_a_secret_is_made_when_it_is_sent_and_while_earlier_pods_are_under_way() -> None:
+    world = crowd()
+    cluster = Stepwise(world)
+    await cluster.finish(asyncio.create_task(cluster.reconcile()))
+    order = cluster.begun
+    second, third = (order.index(secret_of(crowd(), homes(i))) for i in (64, 128))
+    assert order.index("sleigh-npdc-0") < second, "the first pods do not wait for all Secrets"
+    assert second < order.index(homes(0)), "one is ahead"
+    assert order.index(homes(63)) < third < order.index(homes(64))
+
+
+async def test_without_its_secret_a_pod_is_not_tried_and_the_next_pass_makes_both() -> None:
+    world = crowd()
+    lost = secret_of(world, homes(64))
+    cluster = Stepwise(world, breaks=lost)
+    work = asyncio.create_task(cluster.reconcile())
+    while others := set(await cluster.quiet()) - {lost}:
+        cluster.let_go(*others)
+    assert homes(63) in world.pods, "those that need it fill all the room"
+    with pytest.raises(CrashError, match=lost):
+        await cluster.finish(work)
+    assert not [name for name in cluster.begun if name in {homes(i) for i in range(64, 128)}]
+    assert ("Secret", lost) not in world.objects
+    await cluster.finish(asyncio.create_task(cluster.reconcile()))
+    assert ("Secret", lost) in world.objects and len(world.pods) == 133
+
+
+@pytest.mark.parametrize("dead", [True, False], ids=["the operator dies", "one call fails"])
+@pytest.mark.parametrize("after", [False, True], ids=["before it is done", "after it is done"])
+async def test_between_secrets_and_pods_any_write_may_fail(after: bool, dead: bool) -> None:
+    """`World` refuses a pod whose Secret is not there."""
+    reference = World(defaults=SECURED)
+    await FakeCluster(reference).reconcile()
+    for number in range(len(reference.writes)):
+        world = World(defaults=SECURED)
+        with pytest.raises(CrashError):
+            await FakeCluster(world, fail_at=number, after=after, dead=dead).reconcile()
+        await FakeCluster(world).reconcile()
+        assert (set(world.pods), set(world.objects)) == (set(reference.pods), set(reference.objects))
+
+
+async def test_a_stop_amid_secrets_leaves_nothing_running() -> None:
+    cluster = Stepwise(crowd())
+    work = asyncio.create_task(cluster.reconcile())
+    await cluster.quiet()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    before = list(cluster.world.writes)
+    cluster.let_go(*cluster.waiting)
+    await cluster.quiet()
+    assert cluster.world.writes == before

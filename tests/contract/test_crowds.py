@@ -167,14 +167,18 @@ async def test_what_has_come_already_is_read_when_there_is_room(
 
 
 async def test_no_more_is_received_than_there_is_room_for(contexts: Contexts) -> None:
+    """The rest stays where it is: TCP has those who send it wait."""
     async with serving(contexts) as (mdc, call, _):
         wires = [await call() for _ in range(12)]
         for home, wire in enumerate(wires):
-            await wire.write(offer(home) + bytes([home]) * 5000)
+            await wire.write(offer(home) + bytes([home]) * 60_000)
         pool = mdc.host.buffers
         await until(lambda: len(pool._lent) + len(pool._waiting) == 12)
         assert len(pool._lent) == 4
         assert pool._bytes == 4 * SIZE
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert max(len(link._rest) for link in mdc.opened) < 5000
 
 
 @pytest.mark.parametrize("waits", [True, False])

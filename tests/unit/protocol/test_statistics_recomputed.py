@@ -349,7 +349,7 @@ class StartsOverByHalf(DataCenter):
     def _start_over(self) -> list[Effect]:
         observed = (self._flying or self._tally).statistics
         out = super()._start_over()
-        self._tally.statistics = observed
+        self._tally._statistics = observed
         return out
 
 

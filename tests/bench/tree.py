@@ -1,8 +1,8 @@
 """Round trips of the tree: 8 homes that compute nothing, 2 MDCs and the NPDC, each a process of its own.
 
-Everything but the homes' arithmetic is what runs in pods: links, rounds, exact sums, statistics, the optimizer's
-step, the history file and the state copies that the MDCs hold. Each home has a vector of random numbers and
-offers it every round.
+Everything but the homes' arithmetic is what runs in pods: links, rounds, exact sums, statistics, the
+optimizer's step, the history file and the states that the MDCs keep. Each home has a vector of random numbers
+and offers it every round.
 
     python tests/bench/tree.py --bytes 4000000 --rounds 30 [--mtls]
 """
@@ -235,7 +235,8 @@ def __getattr__(name: str) -> Any:
 
 def main() -> None:
     """Print medians."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("--role", help=argparse.SUPPRESS)
     parser.add_argument("--bytes", type=int, default=4_000_000, help="of a home's vector (default: 4 MB)")
     parser.add_argument("--rounds", type=int, default=30)

@@ -114,7 +114,7 @@ def _at(array: Any) -> int | None:
     if array is None:
         return None
     try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # a fifth of the time of `array.ctypes.data`
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # five times as quick as `ctypes.data`
     except (TypeError, ValueError):  # read-only, or empty
         return int(array.ctypes.data)
 

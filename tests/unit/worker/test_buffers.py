@@ -48,7 +48,7 @@ class Taker:
     """A connection that does nothing by itself."""
 
     def __init__(self, buffers: Buffers, size: int = SIZE, patient: bool = False) -> None:
-        self.buffers, self.size, self.patient = buffers, size, patient
+        self.buffers, self.size, self.patient, self.firm = buffers, size, patient, False
         self.progress = 0
         self.room: bytearray | None = None
         self.waiting = False
@@ -228,7 +228,7 @@ def test_nobody_loses_its_room_twice_in_a_row() -> None:
     clock, buffers, made = takers(LEAST + 1)
     slow, others = made[0], made[1:]
     for taker in others[: LEAST - 1]:
-        taker.patient = True  # they are not what is looked at
+        taker.firm = True  # they are not what is looked at
     clock.pass_(2 * REVIEW_SECONDS)
     assert slow.evictions == 1
     slow.ask()
@@ -297,11 +297,13 @@ class Sender(Taker):
         self.world.asked.append(self)
         if self.ask().room is not None:
             assert self.world.asked.pop() is self
-            assert not self.world.asked, "nobody was before it"
+            assert all(other.patient for other in self.world.asked), "no quick one was before it"
             self.begin_sending()
 
     def granted(self, room: bytearray) -> None:
-        assert self.world.asked.pop(0) is self, "those who ask first have room first"
+        before = self.world.asked[: self.world.asked.index(self)]
+        assert all(other.patient for other in before), "those who ask first have room first"
+        self.world.asked.remove(self)
         super().granted(room)
         self.begin_sending()
 
@@ -372,6 +374,8 @@ class Crowd:
 
     def check(self) -> None:
         assert 0 <= self.lent <= self.most
+        slow = [s.size for s in self.senders if s.room is not None and s.patient and not s.gone]
+        assert len(slow) <= 1 or sum(slow) <= self.most // 2
 
     def run(self) -> None:
         for _ in range(2_000_000):

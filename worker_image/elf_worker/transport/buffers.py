@@ -1,8 +1,9 @@
 """Room for payloads that are being received, the same whatever the number of connections.
 
 An MDC of a thousand homes needs no more of it than one of eight: who finds no room waits, unread, and TCP has
-the peer wait too. A peer that is slow to fill its share while others wait loses it: what it sends is thrown
-away, and it is asked again. That happens to nobody twice in a row.
+the peer wait too. Peers that are slow to fill their share while others wait lose it: what they send is thrown
+away, and they are asked again. From then on they keep what they get, but all of them together get no more
+than half of the room. So neither do slow peers hold up quick ones, nor the other way round.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ class Holder(Protocol):
     progress: int
     """Bytes of its payload that are there."""
     patient: bool
-    """It has lost its share to others: it keeps the next one."""
+    """It has lost its share to others."""
+    firm: bool
+    """What it sends is never thrown away."""
 
     def granted(self, room: bytearray) -> None:
         """There is room now."""
@@ -50,7 +53,7 @@ class Buffers:
 
     def ask(self, holder: Holder, size: int) -> bytearray | None:
         """Room for `size` bytes, or None: `granted` will be called."""
-        if not self._waiting and self._fits(size):
+        if self._next() is None and self._may(holder, size):
             return self._lend(holder, size)
         self._waiting.append((holder, size))
         if self._reviewed is None:
@@ -82,6 +85,19 @@ class Buffers:
     def _fits(self, size: int) -> bool:
         return self._bytes + size <= max(LEAST * size, FLOOR) or not self._bytes
 
+    def _next(self) -> tuple[Holder, int] | None:
+        """Whose turn it is, if anybody's who waits: slow ones beyond their half are passed over."""
+        return next((entry for entry in self._waiting if not self._beyond_half(*entry)), None)
+
+    def _may(self, holder: Holder, size: int) -> bool:
+        return self._fits(size) and not self._beyond_half(holder, size)
+
+    def _beyond_half(self, holder: Holder, size: int) -> bool:
+        if not holder.patient or holder.firm:
+            return False
+        slow = sum(len(room) for other, room in self._lent.items() if other.patient and not other.firm)
+        return slow > 0 and slow + size > max(LEAST * size, FLOOR) // 2
+
     def _lend(self, holder: Holder, size: int) -> bytearray:
         room = next((spare for spare in self._spare if len(spare) == size), None)
         if room is not None:
@@ -101,12 +117,14 @@ class Buffers:
         self._serve()
 
     def _serve(self) -> None:
-        while self._waiting and self._fits(self._waiting[0][1]):
-            holder, size = self._waiting.popleft()
+        """Give room to whoever waits for it, in the order in which they came."""
+        while (entry := self._next()) is not None and self._fits(entry[1]):
+            self._waiting.remove(entry)
+            holder, size = entry
             holder.granted(self._lend(holder, size))
 
     def _review(self) -> None:
-        """While others wait: take the room of one that has been slow since the last look."""
+        """While others wait: take the room of those that have been slow since the last look."""
         if not self._waiting:
             self._reviewed = None
             return
@@ -119,7 +137,7 @@ class Buffers:
             holder
             for holder, progress in before.items()
             if holder in self._lent
-            and not holder.patient
+            and not (holder.firm or holder.patient)
             and holder.progress - progress < PACE * REVIEW_SECONDS
         ]
         for holder in slow:

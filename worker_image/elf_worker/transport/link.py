@@ -19,7 +19,7 @@ import msgspec
 
 from elf_worker import messages
 from elf_worker.contract import Peer
-from elf_worker.messages import Discarded, Message, Work
+from elf_worker.messages import Bundle, Discarded, Message, Offer, Work
 from elf_worker.transport import frame
 from elf_worker.transport.buffers import Buffers
 from elf_worker.transport.outbox import Outbox
@@ -111,8 +111,9 @@ class Link:
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self.progress = 0
-        """See `Holder`; so is `patient`."""
+        """See `Holder`; so are the next two."""
         self.patient = False
+        self.firm = False
         self.silent = False
         """It was closed because nothing came from the peer for too long."""
         self.peer: Peer | None = None
@@ -311,6 +312,7 @@ class Link:
     def _begin_payload(self, message: Message, size: int, view: memoryview) -> int:
         """Returns how many of its bytes were in `view`."""
         self._message, self._size, self.progress = message, size, 0
+        self.firm = not isinstance(message, Offer | Bundle)  # sums of MDCs are few, and dear
         if size > self._events.link_room(self, message):
             present = min(size, len(view))
             self._skipping, self._discarded = size - present, Discarded(size)

@@ -15,7 +15,7 @@ JOINED: Final = 1 << 16
 _PIECES: Final = 16
 
 
-@dataclass
+@dataclass(eq=False)
 class _Frame:
     pieces: deque[memoryview]
     replaceable: bool

@@ -697,6 +697,26 @@ async def test_a_link_closed_while_handling_a_message_delivers_no_more():
     assert owner.closed == []
 
 
+async def test_an_owner_that_raises_loses_that_connection_and_no_other():
+    """It was in the middle of a frame: what comes next could not be told apart."""
+    seen: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: seen.append(str(about["exception"])))
+
+    def fail(link: Link) -> None:
+        raise RuntimeError("no memory left")
+
+    async with pair() as (child, parent), pair() as (other, kept):
+        parent.on_message = fail
+        child.link.send(Fetch())
+        child.link.send(WORK, b"payload")
+        await until(lambda: child.closed and parent.closed)
+        other.link.send(Fetch())
+        await until(lambda: kept.received)
+    assert seen == ["no memory left"]
+    assert parent.messages == [Fetch()]
+    assert kept.closed == []
+
+
 async def test_a_link_closed_while_dialling_never_opens():
     child, parent = Owner(), Owner()
     async with listening(parent) as address:

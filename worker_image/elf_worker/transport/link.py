@@ -242,7 +242,11 @@ class Link:
                 return
             turn -= count
             self._heard = self._loop.time()
-            self._took(count)
+            try:
+                self._took(count)
+            except BaseException:  # the owner's; where the next frame begins is not known any more
+                self._abort()
+                raise
             if drained is not None and (count < drained or self._payload is None):
                 return  # there is nothing more, or the loop will say so: a look would be a call for nothing
         if self._reading and isinstance(self._connection, ssl.SSLSocket) and self._connection.pending():

@@ -138,6 +138,24 @@ async def test_a_payload_arrives_byte_for_byte_in_a_buffer_of_its_own(payload):
     assert first is not second
 
 
+async def test_memory_of_large_payloads_is_used_again_once_nobody_holds_it():
+    sent = [bytes([i]) * 2_000_000 for i in range(12)]
+    async with pair() as (child, parent):
+        kept: list[memoryview] = []
+        seen: set[int] = set()
+        for i, payload in enumerate(sent):
+            parent.link.send(Keep(1, Stamp(i, 1)), payload)
+            await until(lambda: child.received)
+            _, found = child.received.pop()
+            assert found == payload
+            seen.add(id(found))
+            if i % 3 == 0:
+                kept.append(memoryview(found))  # a view holds it as well as a name
+            del found
+    assert [bytes(view) for view in kept] == sent[::3]
+    assert len(seen) < len(sent)
+
+
 @pytest.mark.parametrize("payload", [None, b"", np.empty(0, np.float32)], ids=["none", "bytes", "array"])
 async def test_a_message_without_payload_bytes_arrives_with_none(payload):
     async with pair() as (child, parent):

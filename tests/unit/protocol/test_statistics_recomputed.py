@@ -41,7 +41,8 @@ NASTY = ("break_link", "stall_link", "partition", "shuffle_homes", "freeze_mdc",
 WATCHED = (0, 2)
 VECTOR_BYTES = 4 * (model.SIZE + 1)
 KNOWN = (
-    "homes home_seconds loss gradient_norm classes bytes slowest_path mdc_seconds mdc_gradient_norm ledger"
+    "homes home_seconds loss gradient_norm classes bytes slowest_path "
+    "mdc_seconds mdc_gradient_norm mdc_bytes ledger"
 )
 QUANTILES = {"p50": Fraction(1, 2), "p90": Fraction(9, 10), "p99": Fraction(99, 100)}
 
@@ -265,6 +266,8 @@ class Census(Oracle):
             count = sum(map(model.weight_of, part.members))
             mean = [float32(float(Fraction(u, 2**model.UNIT_BITS * count))) for u in total[: model.SIZE]]
             norms.append(math.sqrt(math.fsum(x * x for x in mean)))
+        assert found["mdc_bytes"]["up"] >= 2 * len(parts)  # a packed sum has a header at least
+        assert found["mdc_bytes"]["down"] >= 4 * model.SIZE * len({part.mdc for part in parts})
         found_norms = found["mdc_gradient_norm"]
         assert found["mdc_seconds"]["count"] == found_norms["count"] == len(parts)
         assert {found_norms["minId"], found_norms["maxId"]} <= {part.mdc for part in parts}

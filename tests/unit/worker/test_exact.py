@@ -546,3 +546,18 @@ def test_a_bound_that_may_not_be_reserved_is_not_counted(monkeypatch: pytest.Mon
     with pytest.raises(NotSummableError):
         total.reserve(1)
     assert total.bound == 9
+
+
+def test_what_was_packed_stays_while_somebody_holds_it() -> None:
+    """A sum packs into the same memory again, once nobody holds what is there."""
+    rng = np.random.default_rng(0)
+    total, packed, copies = ExactSum(5000), [], []
+    for tail in (b"", b"tail", b"another"):
+        total.add(rng.standard_normal(5000).astype(np.float32))
+        packed.append(total.pack(tail))
+        copies.append(bytes(packed[-1]))
+        assert copies[-1] == bytes(ExactSum.from_bytes(5000, total.to_bytes(), total.bound).pack()) + tail
+    assert [bytes(one) for one in packed] == copies
+    del packed
+    for size in (100_000, 3):
+        assert bytes(total.pack(bytes(size))) == copies[-1].removesuffix(b"another") + bytes(size)

@@ -24,8 +24,11 @@ class Named:
 
     peer = None
 
-    def send(self, message: Message, payload: Any = None) -> None:
+    def send(self, message: Message, payload: Any = None, flush: bool = True) -> None:
         """Nobody hears it."""
+
+    def flush(self) -> None:
+        """Nothing waits."""
 
     def close(self) -> None:
         """Nothing to close."""

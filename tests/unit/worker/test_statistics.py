@@ -535,7 +535,7 @@ def test_only_those_that_want_failures_see_them() -> None:
 
 def test_homes_and_mdcs_are_told_apart() -> None:
     one = load(())
-    assert set(one.of_mdc(mdc_of(2))) == {"mdc_seconds", "mdc_gradient_norm"}
+    assert set(one.of_mdc(mdc_of(2))) == {"mdc_seconds", "mdc_gradient_norm", "mdc_bytes"}
     assert not set(one.of_mdc(mdc_of(2))) & set(one.of_home(home(0)))
 
 

@@ -130,13 +130,20 @@ class _Round:
     quiet: bool = True
     """No home has moved, and no MDC has come or come back."""
     down: dict[LinkId, int] = field(default_factory=dict)
-    """Bytes of payloads sent on a link since its last sum."""
+    """Bytes of payloads sent on a link."""
+    observed: dict[LinkId, int] = field(default_factory=dict)
+    """Of these, how many are in the statistics."""
     flushed: bool = False
     stepping: bool = False
 
     def note_sent(self, link: LinkId, payload: Payload) -> None:
         """Count what an MDC is given."""
         self.down[link] = self.down.get(link, 0) + memoryview(payload).nbytes
+
+    def observe_sent(self, link: LinkId) -> int:
+        """Bytes that the statistics do not have yet."""
+        before, self.observed[link] = self.observed.get(link, 0), self.down.get(link, 0)
+        return self.observed[link] - before
 
 
 class NorthPole:
@@ -485,7 +492,9 @@ class NorthPole:
         Whoever left may be in the sum already, or may never come to be. The others still have their vectors:
         it is as if a successor of this NPDC had taken the state up.
         """
-        self._round = self._new_round(now)
+        assert self._round is not None
+        sent, self._round = self._round.down, self._new_round(now)
+        self._round.down = sent  # the weights are there already
         self._place(boundary=True)
         return [effect for index in self._members for effect in self._assign(index)]
 
@@ -553,7 +562,7 @@ class NorthPole:
                 loss=float(mean[-1]),
                 gradient_norm=robust.norm(mean[:-1]),
                 bytes_up=memoryview(total).nbytes + memoryview(extra).nbytes,
-                bytes_down=round_.down.pop(self._members[index].link, 0),
+                bytes_down=round_.observe_sent(self._members[index].link),
             )
             states = [product.combine(state, product.of_mdc(seen)) for state in states]
         product.combine(round_.statistics, states[0])

@@ -263,7 +263,7 @@ class Tally:
         """The tally as a message and its payload."""
         product = self._intake.statistics
         extra = product.to_wire(self.statistics) if product is not None and self.statistics else b""
-        total = self.total.pack() if self.members else None
+        payload = self.total.pack(extra) if self.members else memoryview(extra) if extra else None
         message = Submit(
             stamp=stamp,
             members=ids.to_wire(self.members),
@@ -276,9 +276,7 @@ class Tally:
             extra=len(extra),
             pace=pace,
         )
-        if not extra:
-            return message, total
-        return message, memoryview(extra if total is None else b"".join((total, extra)))
+        return message, payload
 
     def _observed(self, **seen: Any) -> State:
         product = self._intake.statistics

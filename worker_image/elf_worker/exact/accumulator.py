@@ -22,12 +22,13 @@ References: `tests/unit/worker/test_exact.py` states these laws as properties.
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Final
 
 import numpy as np
 
 from elf_worker.exact import arithmetic, form
-from elf_worker.exact.form import HALF, HIGH_BITS, Bytes, Floats, Halves, Ints
+from elf_worker.exact.form import HALF, HIGH_BITS, Bytes, Floats, Halves, Ints, max_packed_bytes
 
 LIMIT: Final = 2.0**21
 """Magnitudes from here on are refused."""
@@ -37,6 +38,8 @@ CAPACITY: Final = 2**32
 _HIGH_PATTERN: Final = int(np.array([form.HIGH_MAGIC]).view(np.int64)[0])
 _LOW_PATTERN: Final = int(np.array([form.LOW_MAGIC]).view(np.int64)[0])
 _CARRY_EVERY: Final = 2**17  # |low| grows by at most 2^44 a time: 2^61 before it must be carried
+_SPARE: Final = 1 << 16  # bytes: the next tail may be longer
+_OURS_ALONE: Final = 2  # references: ours, and that of who counts
 _TYPES: Final = (np.dtype(np.float32), np.dtype(np.uint16))
 
 
@@ -64,12 +67,13 @@ class ExactSum:
     Memory: 16 bytes per element, whatever the number of contributions.
     """
 
-    __slots__ = ("_grown", "_high", "_low", "_raw", "bound", "size")
+    __slots__ = ("_grown", "_high", "_low", "_raw", "_room", "bound", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._high: Ints = np.zeros(size, np.int64)
         self._low: Ints = np.zeros(size, np.int64)
+        self._room: Bytes | None = None
         self._raw = 0  # additions since the constants were last subtracted
         self._grown = 0  # additions and merges since limbs were last carried
         self.bound = 0
@@ -163,11 +167,25 @@ class ExactSum:
         self._settle()
         return arithmetic.current.mean(self._high, self._low, float(weight), None, counted)
 
-    def pack(self) -> memoryview:
-        """Canonical bytes in the packed form (`form`): at most `max_packed_bytes(size)`, often a third."""
-        packed = arithmetic.current.pack(self._high, self._low, *self._surplus())
+    def pack(self, tail: bytes = b"") -> memoryview:
+        """Canonical bytes in the packed form (`form`): at most `max_packed_bytes(size)`, often a third.
+
+        `tail` is put behind them.
+        """
+        room = self._room_for(max_packed_bytes(self.size) + len(tail))
+        packed = arithmetic.current.pack(self._high, self._low, *self._surplus(), tail, room)
         self._raw = self._grown = 0
         return packed
+
+    def _room_for(self, size: int) -> Bytes:
+        """Of the last packing, once nobody holds that any more: new memory costs more than packing.
+
+        What is not written of it costs nothing.
+        """
+        unused = self._room is not None and sys.getrefcount(self._room) == _OURS_ALONE
+        if self._room is None or not unused or self._room.size < size:
+            self._room = np.empty(size + _SPARE, np.uint8)
+        return self._room
 
     def to_bytes(self) -> memoryview:
         """Canonical bytes: all high limbs, then all low limbs, little-endian int64. Size `16 * size`."""

@@ -43,8 +43,19 @@ class Arithmetic(Protocol):
     def mean(self, high: Ints, low: Ints, weight: float, mean: Floats | None, counted: int) -> float:
         """Canonical limbs over `weight`, into `mean` if given; `norm2` of its first `counted` elements."""
 
-    def pack(self, high: Ints, low: Ints, more_high: int, more_low: int) -> memoryview:
-        """`settle`, then the packed form."""
+    def pack(
+        self,
+        high: Ints,
+        low: Ints,
+        more_high: int,
+        more_low: int,
+        tail: bytes = b"",
+        room: Bytes | None = None,
+    ) -> memoryview:
+        """`settle`, then the packed form and `tail`; in `room` if that is of use.
+
+        `room` has `form.max_packed_bytes` and the tail's bytes at least.
+        """
 
     def check_packed(self, payload: Bytes, size: int, bound: int) -> int:
         """One of `form`'s words: whether this is a packed sum with magnitudes of at most `bound`."""

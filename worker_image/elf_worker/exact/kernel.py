@@ -87,11 +87,22 @@ class Kernel:
         """See `Arithmetic.mean`."""
         return float(self._c.elf_mean(_at(high), _at(low), high.size, weight, _at(mean), counted))
 
-    def pack(self, high: Ints, low: Ints, more_high: int, more_low: int) -> memoryview:
+    def pack(
+        self,
+        high: Ints,
+        low: Ints,
+        more_high: int,
+        more_low: int,
+        tail: bytes = b"",
+        room: Bytes | None = None,
+    ) -> memoryview:
         """See `Arithmetic.pack`."""
-        room = np.empty(max_packed_bytes(high.size), np.uint8)  # what is not written costs no memory
+        if room is None:
+            room = np.empty(max_packed_bytes(high.size) + len(tail), np.uint8)
         used = self._c.elf_pack(_at(high), _at(low), high.size, more_high, more_low, _at(room))
-        return memoryview(room.data)[:used].toreadonly()
+        whole = memoryview(room.data)[: used + len(tail)]
+        whole[used:] = tail
+        return whole.toreadonly()
 
     def check_packed(self, payload: Bytes, size: int, bound: int) -> int:
         """See `Arithmetic.check_packed`."""

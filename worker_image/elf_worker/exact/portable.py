@@ -111,7 +111,9 @@ def mean(high: Ints, low: Ints, weight: float, mean: Floats | None, counted: int
     return _halved(row)
 
 
-def pack(high: Ints, low: Ints, more_high: int, more_low: int) -> memoryview:
+def pack(
+    high: Ints, low: Ints, more_high: int, more_low: int, tail: bytes = b"", room: Bytes | None = None
+) -> memoryview:
     """See `Arithmetic.pack`."""
     settle(high, low, more_high, more_low)
     headers = bytearray()
@@ -123,7 +125,7 @@ def pack(high: Ints, low: Ints, more_high: int, more_low: int) -> memoryview:
             bodies += (high[part].astype("<i8").tobytes(), low[part].astype("<i8").tobytes())
         elif width:
             bodies += _planes(_shifted_right(high[part], low[part], trailing), width)
-    return memoryview(b"".join((headers, *bodies)))
+    return memoryview(b"".join((headers, *bodies, tail)))
 
 
 def check_packed(payload: Bytes, size: int, bound: int) -> int:

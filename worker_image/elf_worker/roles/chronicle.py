@@ -144,7 +144,7 @@ class Chronicle:
                     f"least {state['min']:.4g} ({state['minId']}), most {state['max']:.4g} ({state['maxId']})"
                 )
         shown = {"homes", "loss", "gradient_norm", "home_seconds", "mdc_seconds", "mdc_gradient_norm"}
-        shown |= {"classes", "bytes", "slowest_path"}
+        shown |= {"classes", "bytes", "mdc_bytes", "slowest_path"}
         for name in sorted(set(found) - shown)[:10]:
             out[name[:40]] = json.dumps(found[name])[:200]
         return out

@@ -12,6 +12,7 @@ import logging
 import math
 import socket
 import ssl
+import sys
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -36,6 +37,11 @@ _STEP: Final = 1 << 20
 """Bytes of a payload that are read at a time."""
 _TURN: Final = 1 << 22
 """Bytes that are read of one connection before the others have their turn."""
+_LARGE: Final = 1 << 20
+_ROOMS: Final = 4
+"""Payloads whose memory is used again: two of each kind, as the next one comes while the last is in use."""
+_OURS_ALONE: Final = 3
+"""References to one of them: from the list, from who looks, and from who counts."""
 _scratch = bytearray(2 * (frame.HEADER.size + frame.MAX_MESSAGE + _READ))
 
 
@@ -93,6 +99,7 @@ class Link:
         self._writing = False
         """Waiting for the connection to take more."""
         self._reading = False
+        self._rooms: list[bytearray] = []
         self._rest = b""
         """The beginning of a frame whose rest is still to come."""
         self._message: Message | None = None
@@ -322,12 +329,26 @@ class Link:
             self._skipping, self._discarded = size - present, Discarded(size)
             self._finish_skipping()
             return present
-        room = self._buffers.ask(self, size) if self._buffers is not None else bytearray(size)
+        room = self._buffers.ask(self, size) if self._buffers is not None else self._room_for(size)
         if room is None:
             self._queueing = True
             self._read_on(False)
             return 0
         return self._fill(room, view)
+
+    def _room_for(self, size: int) -> bytearray:
+        """Where one of the last payloads was that nobody holds any more, or new.
+
+        Weights come round after round, and the kernel takes longer to hand out new memory than to fill it.
+        """
+        if size < _LARGE:
+            return bytearray(size)
+        for room in self._rooms:
+            if len(room) == size and sys.getrefcount(room) == _OURS_ALONE:
+                return room
+        fresh = bytearray(size)
+        self._rooms = [fresh, *self._rooms][:_ROOMS]
+        return fresh
 
     def _fill(self, room: bytearray, view: memoryview) -> int:
         present = min(len(room), len(view))

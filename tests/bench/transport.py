@@ -46,7 +46,10 @@ TARGETS: Mapping[tuple[str, str], Mapping[int, float]] = {
     (TREE, GLOO): {},
     (SECURE, TREE): {},
 }
+WHOM = {"npdc": "the NPDC", "mdcs": "both MDCs", "homes": "all homes"}
 PATIENCE_SECONDS = 300.0
+_spent: dict[tuple[str, str], list[float]] = {}
+"""Seconds of CPU a round of the trees, by (variant, whose), of the table that is being measured."""
 _PEERS = pathlib.Path(environment.__file__).parent
 
 
@@ -64,8 +67,13 @@ def main() -> None:
 
 def _table(size: int, names: list[str], repetitions: int, quick: bool) -> Table:
     works = {name: functools.partial(_rate, name, size, quick) for name in names}
+    _spent.clear()
     taken = harness.side_by_side(works, repetitions)
     rows = [Row(name, "rounds/s", taken[name], NOTES[name]) for name in names]
+    rows += [
+        Row(f"{name}: CPU of {whom}", "ms a round", [1e3 * each for each in samples])
+        for (name, whom), samples in sorted(_spent.items(), key=lambda entry: names.index(entry[0][0]))
+    ]
     ratios = [
         Ratio.paired(f"{over} / {under}", taken[over], taken[under], targets.get(size))
         for (over, under), targets in TARGETS.items()
@@ -92,7 +100,10 @@ def _peer(script: str, size: int, rounds: int) -> list[float]:
 def _tree(mtls: bool, size: int, rounds: int) -> list[float]:
     import tree
 
-    return list(tree.measure(size, rounds, mtls))
+    seconds = tree.measure(size, rounds, mtls)
+    for role, cpu in tree.cpu_by_role().items():
+        _spent.setdefault((SECURE if mtls else TREE, WHOM[role]), []).append(cpu)
+    return seconds
 
 
 _VARIANTS: Mapping[str, Callable[[int, int], list[float]]] = {

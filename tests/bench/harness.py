@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import datetime
 import importlib.metadata
+import itertools
 import json
 import os
 import pathlib
@@ -262,11 +263,19 @@ def exit_on_terminate() -> None:
 
 def finish(name: str, tables: list[Table], quick: bool) -> None:
     """Show what was measured; keep it for the report unless it was a quick look."""
-    words = shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]])
-    result = Result(name, tables, command="python tests/bench/" + words)
+    result = Result(name, tables, command=typed(sys.argv))
     print(markdown(result))
     if not quick:
         print(f"\nkept in {result.save().relative_to(ROOT)}", file=sys.stderr)
+
+
+def typed(words: Sequence[str]) -> str:
+    """The command as a reader would type it: from the root, and with a context of his own."""
+    script = pathlib.Path(words[0]).name
+    after = itertools.pairwise(words)
+    return shlex.join(
+        ["python", f"tests/bench/{script}", *("NAME" if a == "--context" else b for a, b in after)]
+    )
 
 
 def run_json(command: Sequence[str], timeout: float, env: Mapping[str, str] | None = None) -> Any:

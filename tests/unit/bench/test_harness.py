@@ -99,6 +99,11 @@ def test_a_row_says_what_is_wanted_of_it() -> None:
     assert "wanted" not in harness.markdown(result()).partition("| ratio |")[0]
 
 
+def test_a_command_names_no_place_and_no_cluster_of_its_writer() -> None:
+    words = ["/home/me/tests/bench/operating.py", "--context", "mine", "--rounds", "2"]
+    assert harness.typed(words) == "python tests/bench/operating.py --context NAME --rounds 2"
+
+
 def test_a_result_survives_its_file(tmp_path: pathlib.Path) -> None:
     path = result().save(tmp_path / "new")
     assert path.name == "sums.json"

@@ -38,7 +38,7 @@ MILLION = 1_000_000
 
 
 def main() -> None:
-    options = harness.parser(__doc__, rounds=3)
+    options = harness.parser(__doc__, rounds=2)
     options.add_argument("--million", action="store_true", help="only one round of a million homes")
     given = options.parse_args()
     if given.million:

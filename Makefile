@@ -28,6 +28,7 @@ help:
 	@echo "make e2e     CONTEXT=NAME: on a cluster you trust; CLUSTER=kind: on a kind cluster made for it"
 	@echo "make nightly CONTEXT=NAME MINUTES=60: the operator crashes at every call, and under new faults"
 	@echo "make bench   timings beside those of peers, into docs/performance.md; ONLY=memory: one; QUICK=1: do they work?"
+	@echo "             CONTEXT=NAME: what the operator costs, too, on a cluster you trust"
 	@echo "make images  both container images (BUILD='docker build')"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make chart   the Helm chart, checked and packed into dist/"
@@ -98,8 +99,9 @@ checkov: $(MARK) helm
 	$(CHECKOV) --directory .cache/rendered --framework kubernetes --skip-download --quiet --compact
 
 # All, or some: make bench ONLY="transport memory". Peers get an environment of their own, .cache/peers.
+# What the operator costs is measured on the cluster of CONTEXT; without one it is left out.
 bench: $(MARK)
-	$(BIN)/python tests/bench/run.py $(if $(QUICK),--quick) $(ONLY)
+	$(BIN)/python tests/bench/run.py $(if $(QUICK),--quick) $(if $(CONTEXT),--context $(CONTEXT)) $(ONLY)
 
 images:
 	$(BUILD) -t $(OPERATOR_IMAGE) -f operator/Dockerfile .

@@ -107,7 +107,7 @@ async def live(given: argparse.Namespace) -> None:
             if given.role == "homes":
                 await home(peer, number, memoryview(vector.data).cast("B"))
             else:
-                await mdc(peer, number, memoryview(total.to_bytes()), total.bound)
+                await mdc(peer, number, total.pack(), total.bound)
         peer.close()
 
     await asyncio.gather(*(one(number) for number in range(given.first, given.first + given.count)))

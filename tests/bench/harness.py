@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import datetime
 import importlib.metadata
+import itertools
 import json
 import os
 import pathlib
@@ -52,12 +53,20 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One variant: what it took, sample by sample."""
+    """One variant: what it took, sample by sample, and where that should be."""
 
     name: str
     unit: str
     samples: Sequence[float]
     note: str = ""
+    target: float | None = None
+    at_least: bool = False
+    """The target is the least that is wanted; else it is the most."""
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the median is where it should be; None where nothing was asked."""
+        return _reached(self.samples, self.target, self.at_least)
 
 
 @dataclass(frozen=True)
@@ -85,10 +94,14 @@ class Ratio:
     @property
     def reached(self) -> bool | None:
         """Whether the median is where it should be; None where nothing was asked."""
-        if self.target is None:
-            return None
-        middle = Spread.of(self.samples).median
-        return middle >= self.target if self.at_least else middle <= self.target
+        return _reached(self.samples, self.target, self.at_least)
+
+
+def _reached(samples: Sequence[float], target: float | None, at_least: bool) -> bool | None:
+    if target is None:
+        return None
+    middle = Spread.of(samples).median
+    return middle >= target if at_least else middle <= target
 
 
 @dataclass
@@ -163,20 +176,33 @@ def markdown(result: Result) -> str:
     return "\n\n".join(parts)
 
 
-def _rows(rows: Iterable[Row]) -> str:
-    lines = ["| | median [min–max] | unit | |", "|---|---|---|---|"]
-    lines += [f"| {row.name} | {Spread.of(row.samples)} | {row.unit} | {row.note} |" for row in rows]
+def _rows(rows: Sequence[Row]) -> str:
+    if all(row.target is None for row in rows):
+        lines = ["| | median [min–max] | unit | |", "|---|---|---|---|"]
+        lines += [f"| {row.name} | {Spread.of(row.samples)} | {row.unit} | {row.note} |" for row in rows]
+        return "\n".join(lines)
+    lines = ["| | median [min–max] | unit | wanted | | |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        figure = f"| {row.name} | {Spread.of(row.samples)} | {row.unit} "
+        lines.append(f"{figure}| {_wanted(row)} | {_verdict(row)} | {row.note} |")
     return "\n".join(lines)
 
 
 def _ratios(ratios: Iterable[Ratio]) -> str:
     lines = ["| ratio | median [min–max] | wanted | |", "|---|---|---|---|"]
     for ratio in ratios:
-        sign = "≥" if ratio.at_least else "≤"
-        wanted = "" if ratio.target is None else f"{sign} {short(ratio.target)}"
-        verdict = {None: "", True: "reached", False: "**not reached**"}[ratio.reached]
-        lines.append(f"| {ratio.name} | {Spread.of(ratio.samples)} | {wanted} | {verdict} |")
+        figure = f"| {ratio.name} | {Spread.of(ratio.samples)} "
+        lines.append(f"{figure}| {_wanted(ratio)} | {_verdict(ratio)} |")
     return "\n".join(lines)
+
+
+def _wanted(of: Row | Ratio) -> str:
+    sign = "≥" if of.at_least else "≤"
+    return "" if of.target is None else f"{sign} {short(of.target)}"
+
+
+def _verdict(of: Row | Ratio) -> str:
+    return {None: "", True: "reached", False: "**not reached**"}[of.reached]
 
 
 def machine() -> dict[str, str]:
@@ -214,7 +240,7 @@ def _version(distribution: str) -> str:
 
 def parser(doc: str | None, rounds: int) -> argparse.ArgumentParser:
     """The options that every benchmark has. From here on SIGTERM, too, ends what it has started."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    exit_on_terminate()
     options = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -225,13 +251,31 @@ def parser(doc: str | None, rounds: int) -> argparse.ArgumentParser:
     return options
 
 
+def exit_on_terminate() -> None:
+    """Let SIGTERM end this process as an exception does, once: a second one must not tear the tidying."""
+
+    def leave(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(143)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
 def finish(name: str, tables: list[Table], quick: bool) -> None:
     """Show what was measured; keep it for the report unless it was a quick look."""
-    words = shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]])
-    result = Result(name, tables, command="python tests/bench/" + words)
+    result = Result(name, tables, command=typed(sys.argv))
     print(markdown(result))
     if not quick:
         print(f"\nkept in {result.save().relative_to(ROOT)}", file=sys.stderr)
+
+
+def typed(words: Sequence[str]) -> str:
+    """The command as a reader would type it: from the root, and with a context of his own."""
+    script = pathlib.Path(words[0]).name
+    after = itertools.pairwise(words)
+    return shlex.join(
+        ["python", f"tests/bench/{script}", *("NAME" if a == "--context" else b for a, b in after)]
+    )
 
 
 def run_json(command: Sequence[str], timeout: float, env: Mapping[str, str] | None = None) -> Any:

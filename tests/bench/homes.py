@@ -1,14 +1,15 @@
-"""Homes a second, and memory, of pods that hold many: `python tests/bench/homes.py [--million]`.
+"""Homes a second, and memory, of pods that hold many.
 
-Whole local runs of the shipped linear task, in the order of the rows: one process per home, many homes in
-two pods (exact, fast, and one by one), then pods of 100, 1,000 and 10,000 homes for their memory. Homes a
-second are those of rounds 2 to the last but one, by the clock of the NPDC's record. Nothing is asserted.
+    python tests/bench/homes.py [--million]
+
+Whole local runs of the shipped linear task, in turn: one process per home, many homes in two pods (exact,
+fast, and one by one), and one pod of 100, 1,000 and 10,000 homes for its memory; in the end one round of a
+million homes. Homes a second are those of the median of rounds 2 to the last but one, by the clock of the
+NPDC's record: the first round proves, and the last evaluates.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import pathlib
 import re
@@ -17,11 +18,88 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
+import harness
 import yaml
+from harness import Ratio, Row, Table
+
+from elf_cli.figures import read_history
+from elf_worker.roles.chronicle import HISTORY_FILE
 
 POLL_SECONDS = 0.1
+PATIENCE_SECONDS = 600.0
+TIMES, FLAT = 20.0, 1.05
+"""Wanted: homes a second over those of a process each, and memory over that of a pod with fewer homes."""
+POPULATIONS = (100, 1_000, 10_000)
+PROCESSES = 12
+MILLION = 1_000_000
+
+
+def main() -> None:
+    options = harness.parser(__doc__, rounds=2)
+    options.add_argument("--million", action="store_true", help="only one round of a million homes")
+    given = options.parse_args()
+    if given.million:
+        harness.finish("homes", [million()], quick=True)
+        return
+    tables = many(1_000 if given.quick else 10_000, 1 if given.quick else given.rounds, given.quick)
+    if not given.quick:
+        tables.append(million())
+    harness.finish("homes", tables, given.quick)
+
+
+def many(homes: int, rounds: int, quick: bool) -> list[Table]:
+    """How fast, and how large, pods with so many homes are."""
+    populations = POPULATIONS[: 2 if quick else None]
+    each = f"{PROCESSES} homes, a process each"
+    speeds = {
+        f"{homes:,} homes in 2 pods, exact": job(homes, homes // 2, 12),
+        f"{homes:,} homes in 2 pods, fast": job(homes, homes // 2, 12, "fast"),
+        f"{homes // 10:,} homes in 2 pods, one by one": job(homes // 10, homes // 20, 6, "off"),
+    }
+    pods = {f"{count:,} homes in a pod": job(count, count, 5) for count in populations}
+    rates: dict[str, list[float]] = {}
+    peaks: dict[str, list[float]] = {}
+
+    def work(name: str, spec: dict[str, Any]) -> Callable[[], float]:
+        def measure() -> float:
+            report = run(spec)
+            rates.setdefault(name, []).append(rate(report))
+            peaks.setdefault(name, []).append(report["peak"]["home"])
+            print(
+                f"{name}: {rates[name][-1]:.0f} homes/s, {report['wall']:.0f} s", file=sys.stderr, flush=True
+            )
+            return float(report["wall"])
+
+        return measure
+
+    jobs = {each: job(PROCESSES, 1, 12 if quick else 40), **speeds, **pods}
+    harness.side_by_side({name: work(name, spec) for name, spec in jobs.items()}, rounds)
+    speed = Table("Homes a second, linear task")
+    speed.rows = [Row(name, "homes/s", rates[name]) for name in (each, *speeds)]
+    for name in speeds:
+        target = None if "one by one" in name else TIMES
+        speed.ratios.append(Ratio.paired(f"{name} / a process each", rates[name], rates[each], target))
+    memory = Table("Peak of a pod of homes, batched exactly")
+    memory.rows = [Row(name, "MiB", peaks[name]) for name in pods]
+    few, *more = pods
+    for name in more:
+        memory.ratios.append(Ratio.paired(f"{name} / {few}", peaks[name], peaks[few], FLAT, at_least=False))
+    return [speed, memory]
+
+
+def million() -> Table:
+    """One round of a million homes in four pods."""
+    report = run(job(MILLION, MILLION // 4, 1, mdcs=2))
+    peak = ", ".join(f"{role} {mib:.0f}" for role, mib in sorted(report["peak"].items()))
+    table = Table("A million homes in 4 pods, 2 MDCs, one round")
+    table.rows = [
+        Row("the round, with the proof that batches are exact", "s", [report["rounds"][0]["seconds"]]),
+        Row("the whole run", "s", [report["wall"]], f"MiB of the largest pod at its peak: {peak}"),
+    ]
+    return table
 
 
 def job(homes: int, per_pod: int, rounds: int, batching: str = "exact", mdcs: int = 1) -> dict[str, Any]:
@@ -43,20 +121,30 @@ def job(homes: int, per_pod: int, rounds: int, batching: str = "exact", mdcs: in
 
 
 def run(spec: dict[str, Any]) -> dict[str, Any]:
-    """The report of a local run, with `wall` seconds and `peak` MiB of the largest pod of each role."""
+    """The `rounds` of a local run, its `wall` seconds and `peak` MiB of the largest pod of each role."""
     with tempfile.TemporaryDirectory() as folder:
-        file, report = pathlib.Path(folder, "job.yaml"), pathlib.Path(folder, "report.json")
+        file, directory = pathlib.Path(folder, "job.yaml"), pathlib.Path(folder, "run")
         file.write_text(yaml.safe_dump(spec))
-        command = [sys.executable, "-m", "elf_cli", "run", str(file), "--report", str(report)]
-        began, peak = time.perf_counter(), dict[str, int]()
-        with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as process:
+        command = [sys.executable, "-m", "elf_cli", "run", str(file), "--plain"]
+        command += ["--directory", str(directory)]
+        began, peak = time.perf_counter(), dict[str, float]()
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+        try:
             while process.poll() is None:
+                if time.perf_counter() - began > PATIENCE_SECONDS:
+                    raise TimeoutError(f"a run has not ended after {PATIENCE_SECONDS:.0f} s: {spec}")
                 look(folder, peak)
                 time.sleep(POLL_SECONDS)
-        return {**json.loads(report.read_text()), "wall": time.perf_counter() - began, "peak": peak}
+        finally:
+            process.terminate()
+            process.wait()
+        if process.returncode:
+            raise RuntimeError(f"a run ended with exit status {process.returncode}: {spec}")
+        wall = time.perf_counter() - began
+        return {"rounds": read_history(directory / HISTORY_FILE), "wall": wall, "peak": peak}
 
 
-def look(folder: str, peak: dict[str, int]) -> None:
+def look(folder: str, peak: dict[str, float]) -> None:
     """Note the high-water marks of all pods that write their logs below this folder."""
     for entry in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -66,47 +154,13 @@ def look(folder: str, peak: dict[str, int]) -> None:
             continue
         role = re.search(r"many-(home|mdc|npdc)-", pathlib.Path(log).name)
         if log.startswith(folder) and role and mark:
-            peak[role[1]] = max(peak.get(role[1], 0), int(mark[1]) // 1024)
+            peak[role[1]] = max(peak.get(role[1], 0.0), int(mark[1]) / 1024)
 
 
 def rate(report: dict[str, Any]) -> float:
     """Homes a second: all but the first round, which proves, and the last, which evaluates."""
-    seconds = [entry["seconds"] for entry in report["perRound"][1:-1]]
-    return float(report["perRound"][0]["counted"]) / statistics.median(seconds)
-
-
-def row(name: str, report: dict[str, Any], base: float | None) -> float:
-    """One line of the table; its homes a second."""
-    found = rate(report)
-    times = f"{found / base:8.1f}" if base else "       1"
-    print(f"{name:44} {found:10.0f} {times}   {report['peak']}  {report['modelDigest'][7:19]}", flush=True)
-    return found
-
-
-def main() -> None:
-    """Print a table."""
-    flags = argparse.ArgumentParser()
-    flags.add_argument("--million", action="store_true", help="one round of a million homes instead")
-    flags.add_argument("--homes", type=int, default=10_000)
-    flags.add_argument("--only", default="", help="rows whose names hold this, beside the first")
-    asked = flags.parse_args()
-    if asked.million:
-        report = run(job(1_000_000, 250_000, 1, mdcs=2))
-        seconds = report["perRound"][0]["seconds"]
-        print(f"a million homes: round {seconds:.1f} s, all {report['wall']:.1f} s, MiB {report['peak']}")
-        return
-    print(f"{'':44} {'homes/s':>10} {'times':>8}   peak MiB of a pod, digest")
-    base = row("12 homes, a process each", run(job(12, 1, 40)), None)
-    half = asked.homes // 2
-    rows = {
-        f"{asked.homes} homes in 2 pods, exact": job(asked.homes, half, 12),
-        f"{asked.homes} homes in 2 pods, fast": job(asked.homes, half, 12, "fast"),
-        f"{asked.homes // 10} homes in 2 pods, one by one": job(asked.homes // 10, half // 10, 6, "off"),
-    }
-    rows |= {f"{homes} homes in a pod, exact": job(homes, homes, 5) for homes in (100, 1_000, 10_000)}
-    for name, spec in rows.items():
-        if asked.only in name:
-            row(name, run(spec), base)
+    seconds = [entry["seconds"] for entry in report["rounds"][1:-1]]
+    return float(report["rounds"][0]["counted"]) / statistics.median(seconds)
 
 
 if __name__ == "__main__":

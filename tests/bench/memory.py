@@ -39,7 +39,7 @@ _POLL_SECONDS = 0.05
 
 
 def main() -> None:
-    options = harness.parser(__doc__, rounds=3)
+    options = harness.parser(__doc__, rounds=2)
     options.add_argument("--bytes", type=int, help=f"of a vector ({BYTES:,}; quick: {QUICK_BYTES:,})")
     options.add_argument("--only", choices=(Role.MDC, Role.NPDC), help="only one of the two")
     given = options.parse_args()

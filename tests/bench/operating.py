@@ -1,6 +1,6 @@
-"""`make bench CONTEXT=NAME`: what the operator costs on a real API server. Nothing is asserted.
+"""What the operator costs on a real API server: `make bench CONTEXT=NAME`.
 
-    python tests/bench/operating.py --context NAME [--only create,death,start,storm,idle] [--json FILE]
+    python tests/bench/operating.py --context NAME [--only create death start storm idle]
 
 The cluster of the context may be changed; no kubelet is needed. Pods have no scheduler: they are puppets that
 are said to run. Makes a namespace `elf-bench-…` and removes it, and leaves the CRD. The operator is a process
@@ -11,7 +11,6 @@ that sends the same pods.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -26,39 +25,50 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import harness
 import yaml
-from rows import Row, show
+from harness import ROOT, Ratio, Row, Table
 from start import cpu_of, memory_of
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from control_plane.api import JOBS, MERGE, Api, RefusedError, connect  # noqa: E402
-from elf_operator import builders, names, schema  # noqa: E402
-from elf_operator.builders import Defaults  # noqa: E402
-from elf_operator.spec import parse_job  # noqa: E402
-from elf_worker.contract import Role  # noqa: E402
+from control_plane.api import JOBS, MERGE, Api, RefusedError, connect
+from elf_operator import builders, names, schema
+from elf_operator.builders import Defaults
+from elf_operator.spec import parse_job
+from elf_worker.contract import Role
 
-PARTS = ("create", "death", "start", "storm", "idle")
-PODS = 1000
 MDCS = 16
-JOBS_AT_ONCE, PODS_OF_EACH = 100, 15
+PODS_OF_EACH = 15
 IN_FLIGHT = 64
 """Requests of the bare client at a time, and of the puppets."""
 SETTLED_SECONDS = 3.0
-IDLE_SECONDS = 61.0
-"""As long as it takes the operator to look at every job unasked."""
 PATIENCE_SECONDS = 100.0
 STEP_SECONDS = 0.05
 MASTER_KEY = "master-key"
 RATE, READY_SECONDS, LOADED_SECONDS, MEMORY_MIB = 0.8, 2.0, 4.0, 150.0
-CALLS_OF_A_DEATH, CPU_OF_A_DEATH, IDLE_CPU = 20, 0.3, 0.01
+CALLS_OF_A_DEATH, CPU_OF_A_DEATH, IDLE_CPU = 19, 0.3, 0.01
+"""Fewer than 20 requests."""
 NOBODY = {"template": {"spec": {"schedulerName": "nobody"}}}
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is put upon the operator."""
+
+    pods: int = 1000
+    jobs: int = 100
+    idle_seconds: float = 61.0
+    """As long as it takes the operator to look at every job unasked."""
+
+
+QUICK = Scale(pods=100, jobs=10, idle_seconds=5.0)
 
 
 class Ground:
@@ -274,47 +284,62 @@ def refusals(figures: Counter[str]) -> int:
 # -- the parts --------------------------------------------------------------------------------------------
 
 
-async def create(ground: Ground, times: int) -> list[Row]:
-    """A job of 1,000 pods against a bare client that creates the same pods."""
-    ratios, ours, bare, cpu, calls = ([] for _ in range(5))
+async def create(ground: Ground, times: int, scale: Scale) -> Table:
+    """A job of many pods against a bare client that creates the same pods, in turn."""
+    samples: dict[str, list[float]] = {}
+
+    def note(name: str, value: float) -> None:
+        samples.setdefault(name, []).append(value)
+
     async with Operator(ground) as operator:
         await ground.until("the operator is ready", operator.ready)
-        for turn in range(times):
-            took = await _bare(ground)
+
+        async def bare() -> None:
+            note("bare", scale.pods / await _bare(ground, scale.pods))
             await ground.clear()
+
+        async def own(turn: int) -> None:
             burnt, before = operator.cpu, await operator.figures()
             began = time.perf_counter()
-            await ground.make(f"many-{turn}", PODS - MDCS - 1, MDCS)
-            await ground.until("every pod is there", lambda: _are(ground, PODS))
-            own = time.perf_counter() - began
+            await ground.make(f"many-{turn}", scale.pods - MDCS - 1, MDCS)
+            await ground.until("every pod is there", lambda: _are(ground, scale.pods))
+            note("own", scale.pods / (time.perf_counter() - began))
             await asyncio.sleep(SETTLED_SECONDS)
-            cpu.append((operator.cpu - burnt) / PODS * 1000)
-            calls.append(requests(await operator.figures() - before))
-            ours.append(PODS / own)
-            bare.append(PODS / took)
-            ratios.append(took / own)
+            note("cpu", (operator.cpu - burnt) / scale.pods * 1000)
+            note("requests", requests(await operator.figures() - before))
             await ground.clear()
-    return [
-        Row("create: bare client", "pods/s", bare),
-        Row("create: operator, a job of 1,000 pods", "pods/s", ours),
-        Row("create: operator / bare client", "", ratios, RATE, at_least=True),
-        Row("create: operator's CPU a pod", "ms", cpu),
-        Row("create: requests of the operator", "", calls),
-    ]
+
+        for turn in range(times):
+            if turn % 2 == 0:
+                await bare()
+                await own(turn)
+            else:
+                await own(turn)
+                await bare()
+    return Table(
+        f"A job of {scale.pods:,} pods is made",
+        [
+            Row("bare client", "pods/s", samples["bare"], "plain requests with the same bodies"),
+            Row("operator", "pods/s", samples["own"]),
+            Row("· CPU a pod", "ms", samples["cpu"]),
+            Row("· requests", "", samples["requests"]),
+        ],
+        [Ratio.paired("operator / bare client", samples["own"], samples["bare"], RATE)],
+    )
 
 
 async def _are(ground: Ground, wanted: int) -> bool:
     return await ground.count() >= wanted
 
 
-async def _bare(ground: Ground) -> float:
+async def _bare(ground: Ground, pods: int) -> float:
     """Seconds for as many pods of the same size."""
     body = await ground.make("bare", 1, 1)
     await ground.api.request("DELETE", f"{ground.jobs}/bare")
-    spec = {**body["spec"], "homes": {"replicas": PODS, **NOBODY}}
+    spec = {**body["spec"], "homes": {"replicas": pods, **NOBODY}}
     job = parse_job({**body, "spec": schema.defaulted(spec)})
     assert job.spec is not None
-    manifests = [builders.pod(job, job.spec, Defaults(), Role.HOME, i, 0) for i in range(PODS)]
+    manifests = [builders.pod(job, job.spec, Defaults(), Role.HOME, i, 0) for i in range(pods)]
     for manifest in manifests:
         del manifest["metadata"]["ownerReferences"]  # that job is gone
     rest = iter([json.dumps(manifest).encode() for manifest in manifests])
@@ -332,15 +357,15 @@ async def _bare(ground: Ground) -> float:
     return time.perf_counter() - began
 
 
-async def death(ground: Ground, times: int) -> list[Row]:
-    """An MDC of a running job of 1,000 pods ends; and a home's pod is deleted."""
+async def death(ground: Ground, times: int, scale: Scale) -> Table:
+    """An MDC of a large running job ends; and a home's pod is deleted."""
     calls: dict[str, list[float]] = {"MDC": [], "home": []}
     burnt: dict[str, list[float]] = {"MDC": [], "home": []}
     start_cpu, start_looks = [], []
     async with Puppets(ground), Operator(ground) as operator:
         await ground.until("the operator is ready", operator.ready)
         cpu = operator.cpu
-        await ground.make("large", PODS - MDCS - 1, MDCS)
+        await ground.make("large", scale.pods - MDCS - 1, MDCS)
         await ground.until("the job runs", ground.all_running, 0.5)
         await asyncio.sleep(SETTLED_SECONDS)
         start_cpu.append(operator.cpu - cpu)
@@ -363,16 +388,23 @@ async def death(ground: Ground, times: int) -> list[Row]:
                 print(who, dict(spent), file=sys.stderr)
         memory = operator.memory("VmHWM")
     await ground.clear()
-    return [
-        Row("1,000 pods begin to run: CPU", "s", start_cpu),
-        Row("1,000 pods begin to run: looks at the job", "", start_looks),
-        *(
-            Row(f"death of 1 {who} of 1,000 pods: requests", "", calls[who], CALLS_OF_A_DEATH)
-            for who in calls
-        ),
-        *(Row(f"death of 1 {who} of 1,000 pods: CPU", "s", burnt[who], CPU_OF_A_DEATH) for who in burnt),
-        Row("1,000 pods: memory at the peak", "MiB", [memory], MEMORY_MIB),
+    deaths = [
+        row
+        for who in calls
+        for row in (
+            Row(f"death of one {who}: requests", "", calls[who], target=CALLS_OF_A_DEATH),
+            Row(f"death of one {who}: CPU", "s", burnt[who], target=CPU_OF_A_DEATH),
+        )
     ]
+    return Table(
+        f"A job of {scale.pods:,} pods",
+        [
+            Row("begins to run: CPU", "s", start_cpu),
+            Row("begins to run: looks at the job", "", start_looks),
+            *deaths,
+            Row("memory at the peak", "MiB", [memory], target=MEMORY_MIB),
+        ],
+    )
 
 
 def _there(ground: Ground, pod: str, not_uid: str = "") -> Callable[[], Awaitable[bool]]:
@@ -383,8 +415,8 @@ def _there(ground: Ground, pod: str, not_uid: str = "") -> Callable[[], Awaitabl
     return seen
 
 
-async def start(ground: Ground, times: int) -> list[Row]:
-    """From exec to /readyz with nothing there, and with 2,000 pods of two jobs until both were looked at."""
+async def start(ground: Ground, times: int, scale: Scale) -> Table:
+    """From exec to /readyz with nothing there, and with the pods of two jobs until both were looked at."""
     empty, empty_cpu, memory, ready, looked, cpu, peak = ([] for _ in range(7))
     for _ in range(times):
         async with Operator(ground) as operator:
@@ -395,8 +427,8 @@ async def start(ground: Ground, times: int) -> list[Row]:
     async with Puppets(ground):
         async with Operator(ground):
             for name in ("one", "two"):
-                await ground.make(name, PODS - MDCS - 1, MDCS)
-            await ground.until("2,000 pods run", ground.all_running, 0.5)
+                await ground.make(name, scale.pods - MDCS - 1, MDCS)
+            await ground.until("all pods run", ground.all_running, 0.5)
             await asyncio.sleep(SETTLED_SECONDS)
         for _ in range(times):
             async with Operator(ground) as operator:
@@ -408,92 +440,122 @@ async def start(ground: Ground, times: int) -> list[Row]:
                 cpu.append(operator.cpu)
                 peak.append(operator.memory("VmHWM"))
     await ground.clear()
-    return [
-        Row("start: ready", "s", empty, READY_SECONDS),
-        Row("start: CPU until ready", "s", empty_cpu),
-        Row("start: memory when ready", "MiB", memory, MEMORY_MIB),
-        Row("start, 2,000 pods: ready", "s", ready, LOADED_SECONDS),
-        Row("start, 2,000 pods: all looked at", "s", looked, LOADED_SECONDS),
-        Row("start, 2,000 pods: CPU until quiet", "s", cpu),
-        Row("start, 2,000 pods: memory at the peak", "MiB", peak, MEMORY_MIB),
-    ]
+    loaded = f"with {2 * scale.pods:,} pods"
+    return Table(
+        "The operator starts",
+        [
+            Row("ready", "s", empty, target=READY_SECONDS),
+            Row("· CPU until then", "s", empty_cpu),
+            Row("· memory then", "MiB", memory, target=MEMORY_MIB),
+            Row(f"{loaded}: ready", "s", ready, target=LOADED_SECONDS),
+            Row(f"{loaded}: both jobs were looked at", "s", looked, target=LOADED_SECONDS),
+            Row(f"{loaded}: CPU until it is quiet", "s", cpu),
+            Row(f"{loaded}: memory at the peak", "MiB", peak, target=MEMORY_MIB),
+        ],
+    )
 
 
 async def _looked(operator: Operator, jobs: int) -> bool:
     return (await operator.figures())["look done"] >= jobs
 
 
-async def storm(ground: Ground, idle: bool) -> list[Row]:
-    """100 jobs at once until all run; then, where asked, nothing."""
-    async with Puppets(ground), Operator(ground) as operator:
-        await ground.until("the operator is ready", operator.ready)
-        cpu, began = operator.cpu, time.perf_counter()
-        made = [ground.make(f"job-{i}", PODS_OF_EACH - 4, 3) for i in range(JOBS_AT_ONCE)]
-        await asyncio.gather(*made)
-        await ground.until("all jobs run", ground.all_running, 0.5)
-        took = time.perf_counter() - began
-        await asyncio.sleep(SETTLED_SECONDS)
-        figures = await operator.figures()
-        print(dict(figures), file=sys.stderr)
+async def storm(ground: Ground, times: int, scale: Scale, idle: bool) -> list[Table]:
+    """Many jobs at once until all run; then, where asked, nothing."""
+    samples: dict[str, list[float]] = {}
+    for _ in range(times):
+        async with Puppets(ground), Operator(ground) as operator:
+            await ground.until("the operator is ready", operator.ready)
+            found = await _all_at_once(ground, operator, scale.jobs)
+            if idle:
+                found |= await _idle(operator, scale.idle_seconds)
+        await ground.clear()
+        for name, value in found.items():
+            samples.setdefault(name, []).append(value)
+    tables = [
+        Table(
+            f"{scale.jobs} jobs of {PODS_OF_EACH} pods are made at once",
+            [
+                Row("until all run", "s", samples["took"]),
+                Row("refused or failed", "", samples["refused"], target=0),
+                Row("requests a job", "", samples["requests"]),
+                Row("looks a job", "", samples["looks"]),
+                Row("CPU a job", "ms", samples["cpu"]),
+                Row("memory at the peak", "MiB", samples["memory"], target=MEMORY_MIB),
+            ],
+        )
+    ]
+    if idle:
         rows = [
-            Row("100 jobs of 15 pods: until all run", "s", [took]),
-            Row("100 jobs of 15 pods: refused or failed", "", [refusals(figures)], 1),
-            Row("100 jobs of 15 pods: requests a job", "", [requests(figures) / JOBS_AT_ONCE]),
-            Row("100 jobs of 15 pods: looks a job", "", [figures["look done"] / JOBS_AT_ONCE]),
-            Row("100 jobs of 15 pods: CPU a job", "ms", [(operator.cpu - cpu) * 1000 / JOBS_AT_ONCE]),
-            Row("100 jobs of 15 pods: memory at the peak", "MiB", [operator.memory("VmHWM")], MEMORY_MIB),
+            Row("writes", "", samples["writes"], target=0),
+            Row("reads a second", "1/s", samples["reads"]),
+            Row("of a core", "", samples["core"], target=IDLE_CPU),
         ]
-        if idle:
-            rows += await _idle(operator)
-    await ground.clear()
-    return rows
+        tables.append(Table(f"Idle for {scale.idle_seconds:.0f} s with {scale.jobs} jobs", rows))
+    return tables
 
 
-async def _idle(operator: Operator) -> list[Row]:
+async def _all_at_once(ground: Ground, operator: Operator, jobs: int) -> dict[str, float]:
+    cpu, began = operator.cpu, time.perf_counter()
+    await asyncio.gather(*(ground.make(f"job-{i}", PODS_OF_EACH - 4, 3) for i in range(jobs)))
+    await ground.until("all jobs run", ground.all_running, 0.5)
+    took = time.perf_counter() - began
+    await asyncio.sleep(SETTLED_SECONDS)
+    figures = await operator.figures()
+    print(dict(figures), file=sys.stderr)
+    return {
+        "took": took,
+        "refused": refusals(figures),
+        "requests": requests(figures) / jobs,
+        "looks": figures["look done"] / jobs,
+        "cpu": (operator.cpu - cpu) * 1000 / jobs,
+        "memory": operator.memory("VmHWM"),
+    }
+
+
+async def _idle(operator: Operator, seconds: float) -> dict[str, float]:
     before, cpu, began = await operator.figures(), operator.cpu, time.perf_counter()
-    await asyncio.sleep(IDLE_SECONDS)
+    await asyncio.sleep(seconds)
     took, burnt = time.perf_counter() - began, operator.cpu - cpu
     spent = await operator.figures() - before
     print(dict(spent), file=sys.stderr)
-    return [
-        Row("idle, 100 jobs: writes", "", [writes(spent)], 1),
-        Row("idle, 100 jobs: reads a second", "1/s", [(requests(spent) - writes(spent)) / took]),
-        Row("idle, 100 jobs: of a core", "", [burnt / took], IDLE_CPU),
-    ]
+    return {
+        "writes": writes(spent),
+        "reads": (requests(spent) - writes(spent)) / took,
+        "core": burnt / took,
+    }
 
 
 # -- around it --------------------------------------------------------------------------------------------
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print medians beside what was wished."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--context", required=True, help="of the kubeconfig: a cluster that may be changed")
-    parser.add_argument(
-        "--only", default=",".join(PARTS), help="parts, comma-separated (default: %(default)s)"
-    )
-    parser.add_argument("--times", type=int, default=3, help="so often each (default: %(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures here, too")
-    args = parser.parse_args(argv)
-    parts = args.only.split(",")
-    if unknown := set(parts) - set(PARTS):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    show(asyncio.run(measured(args.context, parts, args.times)), args.json)
-    return 0
+PARTS: Mapping[str, Callable[[Ground, int, Scale], Awaitable[Table]]] = {
+    "create": create,
+    "death": death,
+    "start": start,
+}
+ALL = (*PARTS, "storm", "idle")
 
 
-async def measured(context: str, parts: Sequence[str], times: int) -> list[Row]:
-    """The figures of these parts."""
-    rows: list[Row] = []
+def main() -> None:
+    options = harness.parser(__doc__, rounds=3)
+    options.add_argument("--context", required=True, help="of the kubeconfig: a cluster that may be changed")
+    options.add_argument(
+        "--only", nargs="+", choices=ALL, default=list(ALL), metavar="PART", help=f"of {', '.join(ALL)}"
+    )
+    given = options.parse_args()
+    scale, rounds = (QUICK, 1) if given.quick else (Scale(), given.rounds)
+    tables = asyncio.run(measured(given.context, given.only, rounds, scale))
+    harness.finish("operating", tables, given.quick or set(given.only) != set(ALL))
+
+
+async def measured(context: str, parts: Sequence[str], rounds: int, scale: Scale) -> list[Table]:
+    """The tables of these parts."""
+    tables: list[Table] = []
     async with connect(context) as api, _ground(api, context) as ground:
-        for part, work in (("create", create), ("death", death), ("start", start)):
-            if part in parts:
-                rows += await work(ground, times)
-        if "storm" in parts or "idle" in parts:
-            rows += await storm(ground, "idle" in parts)
-    return rows
+        tables += [await work(ground, rounds, scale) for part, work in PARTS.items() if part in parts]
+        if {"storm", "idle"} & set(parts):
+            tables += await storm(ground, rounds, scale, "idle" in parts)
+    return tables
 
 
 @contextlib.asynccontextmanager
@@ -538,4 +600,4 @@ def _kubeconfig(path: pathlib.Path, context: str) -> pathlib.Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

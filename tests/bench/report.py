@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+from collections.abc import Collection
 
 import harness
 
@@ -32,12 +33,16 @@ def written(page: str, name: str, tables: str) -> str:
     return f"{page.rstrip()}\n\n## {name}\n\n{begin}\n\n{tables}\n\n{end}\n"
 
 
-def write(path: pathlib.Path, results: pathlib.Path) -> None:
-    """All results of a folder into the page at `path`. Raises TornError, and then the page is as it was."""
+def write(path: pathlib.Path, results: pathlib.Path, names: Collection[str] | None = None) -> None:
+    """Results of a folder, all or those of `names`, into the page at `path`; other tables stay as they are.
+
+    Raises TornError, and then the page is as it was.
+    """
     page = path.read_text()
     for found in sorted(results.glob("*.json")):
         result = harness.Result.load(found)
-        page = written(page, result.name, harness.markdown(result))
+        if names is None or result.name in names:
+            page = written(page, result.name, harness.markdown(result))
     path.write_text(page)
 
 

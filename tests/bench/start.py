@@ -1,6 +1,6 @@
-"""`make bench`: from exec until an MDC serves, and until `elf --help` is there. Nothing is asserted.
+"""From exec until an MDC serves, and until `elf --help` is there.
 
-    python tests/bench/start.py [--times 11] [--json FILE]
+    python tests/bench/start.py
 
 An MDC takes children on its wire port as soon as it runs, and says that it is ready (READY_PORT) once the
 NPDC has welcomed it. The NPDC is played here, over the real transport, and answers at once: what is measured
@@ -9,23 +9,22 @@ is the MDC. CPU time stands beside wall time, because a busy machine stretches t
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
-from rows import Row, show
+import harness
+from harness import Row, Table
 
 from elf_worker import contract, transport
 from elf_worker.contract import JobConfig
 from elf_worker.messages import Message, Register, Welcome
 
-HERE, THERE = "127.44.0.1", "127.44.0.2"
+HERE, THERE = (f"127.44.{os.getpid() % 250}.{last}" for last in (1, 2))
 """Addresses of the NPDC that is played, and of the MDC."""
 PATIENCE_SECONDS = 60.0
 STEP_SECONDS = 0.002
@@ -51,44 +50,45 @@ class NorthPole:
         """See `transport.tcp`."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print medians of wall and CPU seconds."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--times", type=int, default=11, help="so often each, in turn")
-    parser.add_argument("--json", metavar="FILE", help="write the figures here, too")
-    args = parser.parse_args(argv)
-    show(asyncio.run(measured(args.times)), args.json)
-    return 0
+def main() -> None:
+    options = harness.parser(__doc__, rounds=11)
+    given = options.parse_args()
+    others: dict[str, list[float]] = {"wire": [], "cpu": [], "memory": [], "help": []}
+
+    def mdc() -> float:
+        wire, ready, *more = asyncio.run(served())
+        for name, value in zip(("wire", "cpu", "memory"), (wire, *more), strict=True):
+            others[name].append(value)
+        return ready
+
+    def elf() -> float:
+        wall, cpu = a_command("-m", "elf_cli", "--help")
+        others["help"].append(cpu)
+        return wall
+
+    works = {"bare": lambda: a_command("-c", "pass")[0], "mdc": mdc, "elf": elf}
+    taken = harness.side_by_side(works, 3 if given.quick else given.rounds)
+    table = Table("From exec")
+    table.rows = [
+        Row("`python -c pass`", "s", taken["bare"]),
+        Row("an MDC takes connections", "s", others["wire"], target=MDC_SECONDS),
+        Row("an MDC serves: the NPDC has welcomed it", "s", taken["mdc"], target=MDC_SECONDS),
+        Row("· CPU until then", "s", others["cpu"]),
+        Row("· memory then", "MiB", others["memory"]),
+        Row("`elf --help`", "s", taken["elf"], target=HELP_SECONDS),
+        Row("· CPU", "s", others["help"]),
+    ]
+    harness.finish("start", [table], given.quick)
 
 
-async def measured(times: int) -> list[Row]:
-    """All figures, taken in turn, so that a noisy moment hits all of them."""
-    wire, ready, mdc_cpu, mdc_memory, wall, cpu, bare = ([] for _ in range(7))
-    host = await transport.listen(
-        NorthPole(), HERE, contract.WIRE_PORT, 30.0, transport.Limits(64, 1 << 20, 1e6), None
-    )
+async def served() -> tuple[float, float, float, float]:
+    """`an_mdc`, with an NPDC."""
+    limits = transport.Limits(64, 1 << 20, 1e6)
+    host = await transport.listen(NorthPole(), HERE, contract.WIRE_PORT, 30.0, limits, None)
     try:
-        for _ in range(times):
-            took = await an_mdc()
-            for samples, value in zip((wire, ready, mdc_cpu, mdc_memory), took, strict=True):
-                samples.append(value)
-            seconds, burnt = a_command("-m", "elf_cli", "--help")
-            wall.append(seconds)
-            cpu.append(burnt)
-            bare.append(a_command("-c", "pass")[0])
+        return await an_mdc()
     finally:
         host.close()
-    return [
-        Row("python -c pass, wall", "s", bare),
-        Row("MDC, exec to wire port, wall", "s", wire, MDC_SECONDS),
-        Row("MDC, exec to ready port, wall", "s", ready, MDC_SECONDS),
-        Row("MDC, exec to ready port, CPU", "s", mdc_cpu),
-        Row("MDC, memory when ready", "MiB", mdc_memory),
-        Row("elf --help, wall", "s", wall, HELP_SECONDS),
-        Row("elf --help, CPU", "s", cpu),
-    ]
 
 
 async def an_mdc() -> tuple[float, float, float, float]:
@@ -157,4 +157,4 @@ def a_command(*args: str) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,13 +1,20 @@
-"""`make bench`: what adding up costs, measured side by side. Nothing is asserted."""
+"""What adding up costs: the compiled loops, numpy's, and a plain float32 `+=`, in turn in one process.
+
+    python tests/bench/sums.py
+
+Two figures a second are shown. GB/s of float32 are four bytes an element, whatever memory is touched and
+whatever travels. GB/s of payload are the bytes of a packed sum as it comes from the wire, here that of eight
+gradients; reading and writing the 16 bytes an element that it is added to is not counted.
+"""
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
 
+import harness
 import numpy as np
+from harness import Ratio, Row, Table
 
 from elf_worker.aggregation import robust
 from elf_worker.exact import ExactSum, arithmetic, check_packed, check_vector, kernel, mean_of, mean_of_packed
@@ -16,38 +23,73 @@ from elf_worker.exact import portable as in_numpy
 SIZE = 2_500_000
 """Elements: 10 MB of float32, 40 MB of limbs."""
 HOMES = 8
-ROUNDS = 15
+PLAIN, ADD, MERGE = "float32 `+=`", "add, with its check", "merge packed, with its check"
+ADD_GBS, MERGE_GBS = 2.0, 3.0
+"""Wanted of the compiled loops: GB/s of float32, and of payload."""
+FLOATS, PAYLOAD = "GB/s of float32", "GB/s of payload"
 
 
-class Work(NamedTuple):
-    """What is timed, with the loops that it is timed with."""
-
-    name: str
-    loops: arithmetic.Arithmetic
-    act: Callable[[], object]
-
-
-def seconds(work: Work) -> float:
-    """How long it takes once."""
-    before, arithmetic.current = arithmetic.current, work.loops
-    try:
-        began = time.perf_counter()
-        work.act()
-        return time.perf_counter() - began
-    finally:
-        arithmetic.current = before
-
-
-def side_by_side(works: list[Work]) -> list[list[float]]:
-    """Seconds of each, taken in turn, so that a noisy moment hits all of them."""
-    times: list[list[float]] = [[] for _ in works]
-    for _ in range(ROUNDS + 1):
-        for taken, work in zip(times, works, strict=True):
-            taken.append(seconds(work))
-    return [taken[1:] for taken in times]  # the first touches the memory
+def main() -> None:
+    options = harness.parser(__doc__, rounds=15)
+    given = options.parse_args()
+    acts, sizes = works()
+    compiled = kernel.load()
+    loops = {"compiled": compiled, "numpy": in_numpy} if compiled is not None else {"numpy": in_numpy}
+    timed = {PLAIN: _timed(in_numpy, acts.pop(PLAIN))}
+    timed |= {f"{how} {name}": _timed(used, act) for name, act in acts.items() for how, used in loops.items()}
+    for work in timed.values():
+        work()  # the first touches the memory
+    taken = harness.side_by_side(timed, 3 if given.quick else given.rounds)
+    wire = [
+        Row(f"{name} sum of {HOMES} gradients", "bytes an element", [nbytes / SIZE])
+        for name, nbytes in sizes.items()
+    ]
+    plain = Row(PLAIN, FLOATS, _rates(taken[PLAIN], 4 * SIZE))
+    tables = [_table(how, acts, taken, sizes["packed"], plain) for how in loops]
+    harness.finish("sums", [*tables, Table("On the wire", wire)], given.quick)
 
 
-def works() -> tuple[list[Work], dict[str, int]]:
+def _table(
+    how: str, acts: Mapping[str, object], taken: Mapping[str, list[float]], packed: int, plain: Row
+) -> Table:
+    """One kind of loops; what is wanted is wanted of the compiled ones, and they are set beside numpy's."""
+    compiled = how == "compiled"
+    table = Table(f"{SIZE:,} elements, one thread, {'compiled loops' if compiled else 'loops of numpy'}")
+    table.rows.append(plain)
+    for name in acts:
+        target = ADD_GBS if compiled and name == ADD else None
+        rates = _rates(taken[f"{how} {name}"], 4 * SIZE)
+        table.rows.append(Row(name, FLOATS, rates, target=target, at_least=True))
+        if name == MERGE:
+            rates, target = _rates(taken[f"{how} {name}"], packed), MERGE_GBS if compiled else None
+            note = f"{packed / SIZE:.2f} bytes an element"
+            table.rows.append(Row(name, PAYLOAD, rates, note, target, at_least=True))
+        if compiled:
+            pair = (taken[f"numpy {name}"], taken[f"compiled {name}"])
+            table.ratios.append(Ratio.paired(f"{name}: compiled / numpy, speed", *pair))
+    return table
+
+
+def _rates(seconds: list[float], nbytes: int) -> list[float]:
+    return [nbytes / 1e9 / each for each in seconds]
+
+
+def _timed(loops: arithmetic.Arithmetic, act: Callable[[], object]) -> Callable[[], float]:
+    """How long it takes once, with these loops."""
+
+    def seconds() -> float:
+        before, arithmetic.current = arithmetic.current, loops
+        try:
+            began = time.perf_counter()
+            act()
+            return time.perf_counter() - began
+        finally:
+            arithmetic.current = before
+
+    return seconds
+
+
+def works() -> tuple[dict[str, Callable[[], object]], dict[str, int]]:
     """What is timed, and how large a sum is on the wire in bytes."""
     rng = np.random.default_rng(0)
     gradients = [(rng.standard_normal(SIZE) * 1e-3).astype(np.float32) for _ in range(HOMES)]
@@ -63,40 +105,22 @@ def works() -> tuple[list[Work], dict[str, int]]:
         other.pack()
 
     acts: dict[str, Callable[[], object]] = {
-        "add": lambda: exact.add(values),
-        "add: its check": lambda: check_vector(values),
-        "add: its fold": lambda: exact.fold(values),
+        PLAIN: lambda: np.add(plain, values, out=plain),
+        ADD: lambda: exact.add(values),
+        "its check": lambda: check_vector(values),
+        "its fold": lambda: exact.fold(values),
         "add bfloat16": lambda: exact.add(halves),
-        "merge packed": lambda: exact.merge_packed(packed, bound),
-        "merge packed: its check": lambda: check_packed(SIZE, packed, bound),
+        MERGE: lambda: exact.merge_packed(packed, bound),
+        "the check of what is packed": lambda: check_packed(SIZE, packed, bound),
         "merge limbs": lambda: exact.merge_bytes(limbs, bound),
         "pack": pack,
         "mean": lambda: other.mean(HOMES),
         "mean of limbs": lambda: mean_of(SIZE, limbs, bound, HOMES),
-        "mean of packed": lambda: mean_of_packed(SIZE, packed, bound, HOMES),
+        "mean of what is packed": lambda: mean_of_packed(SIZE, packed, bound, HOMES),
         "norm": lambda: robust.norm(values),
         "clear": exact.clear,
     }
-    out = [Work("float32 +=", in_numpy, lambda: np.add(plain, values, out=plain))]
-    compiled = kernel.load()
-    if compiled is not None:
-        out += [Work(name, compiled, act) for name, act in acts.items()]
-    out += [Work(f"{name} (numpy)", in_numpy, act) for name, act in acts.items()]
-    return out, {"limbs": len(limbs), "packed": len(packed)}
-
-
-def main() -> None:
-    """Print a table: time, and how much float32 that is a second, whatever the bytes that were touched."""
-    timed, sizes = works()
-    times = side_by_side(timed)
-    base = statistics.median(times[0])
-    print(f"{'':32} {'median':>9} {'min':>9} {'max':>9}   GB/s of float32   times plain")
-    for work, taken in zip(timed, times, strict=True):
-        middle = statistics.median(taken)
-        row = f"{work.name:32} {middle * 1e3:7.2f}ms {min(taken) * 1e3:7.2f}ms {max(taken) * 1e3:7.2f}ms"
-        print(f"{row}   {4 * SIZE / 1e9 / middle:15.2f}   {middle / base:11.2f}")
-    for name, nbytes in sizes.items():
-        print(f"{name} of {HOMES} gradients on the wire: {nbytes / SIZE:.2f} bytes an element")
+    return acts, {"whole": len(limbs), "packed": len(packed)}
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ spec:
 
 def main() -> None:
     options = harness.parser(__doc__, rounds=3)
-    options.add_argument("--steps", type=int, default=400, help="rounds of training whose CPU is counted")
+    options.add_argument("--steps", type=int, default=300, help="rounds of training whose CPU is counted")
     options.add_argument("--alone", type=int, metavar="ROUNDS", help="be the one process")
     options.add_argument("--mtls", action="store_true", help="the job's links are mutual TLS")
     given = options.parse_args()

@@ -32,6 +32,8 @@ ROUNDS: Mapping[str, Mapping[int, int]] = {
     SECURE: {40_000: 200, 4_000_000: 20, 40_000_000: 4},
 }
 """Rounds that are counted in one repetition, so that each takes seconds."""
+FEWER: Mapping[int, int] = {40_000_000: 1}
+"""Repetitions that are left out of what takes long."""
 NOTES = {
     STAR: "plain TCP, float32 `+=`, no messages: the ceiling for one aggregator",
     FLOWER: "1.41, start_server and start_client, no TLS",
@@ -46,7 +48,10 @@ TARGETS: Mapping[tuple[str, str], Mapping[int, float]] = {
     (TREE, GLOO): {},
     (SECURE, TREE): {},
 }
+WHOM = {"npdc": "the NPDC", "mdcs": "both MDCs", "homes": "all homes"}
 PATIENCE_SECONDS = 300.0
+_spent: dict[tuple[str, str], list[float]] = {}
+"""Seconds of CPU a round of the trees, by (variant, whose), of the table that is being measured."""
 _PEERS = pathlib.Path(environment.__file__).parent
 
 
@@ -57,15 +62,22 @@ def main() -> None:
     given = options.parse_args()
     repetitions = 1 if given.quick else given.rounds
     sizes = given.sizes if not given.quick else given.sizes[:2]
-    tables = [_table(size, given.only, repetitions, given.quick) for size in sizes]
+    tables = [
+        _table(size, given.only, max(1, repetitions - FEWER.get(size, 0)), given.quick) for size in sizes
+    ]
     complete = list(sizes) == list(SIZES) and list(given.only) == list(NOTES)
     harness.finish("transport", tables, given.quick or not complete)
 
 
 def _table(size: int, names: list[str], repetitions: int, quick: bool) -> Table:
     works = {name: functools.partial(_rate, name, size, quick) for name in names}
+    _spent.clear()
     taken = harness.side_by_side(works, repetitions)
     rows = [Row(name, "rounds/s", taken[name], NOTES[name]) for name in names]
+    rows += [
+        Row(f"{name}: CPU of {whom}", "ms a round", [1e3 * each for each in samples])
+        for (name, whom), samples in sorted(_spent.items(), key=lambda entry: names.index(entry[0][0]))
+    ]
     ratios = [
         Ratio.paired(f"{over} / {under}", taken[over], taken[under], targets.get(size))
         for (over, under), targets in TARGETS.items()
@@ -92,7 +104,10 @@ def _peer(script: str, size: int, rounds: int) -> list[float]:
 def _tree(mtls: bool, size: int, rounds: int) -> list[float]:
     import tree
 
-    return list(tree.measure(size, rounds, mtls))
+    seconds = tree.measure(size, rounds, mtls)
+    for role, cpu in tree.cpu_by_role().items():
+        _spent.setdefault((SECURE if mtls else TREE, WHOM[role]), []).append(cpu)
+    return seconds
 
 
 _VARIANTS: Mapping[str, Callable[[int, int], list[float]]] = {

@@ -84,22 +84,22 @@ def _run(folder: pathlib.Path, size: int, rounds: int, mtls: bool) -> list[float
         command = [sys.executable, str(HERE), "--role", role] if role == Role.HOME else [
             sys.executable, "-m", "elf_worker", role
         ]  # fmt: skip
-        log = (folder / f"{role}-{index}.log").open("wb")
-        return subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
+        with (folder / f"{role}-{index}.log").open("wb") as log:
+            return subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
 
-    pods = [start(Role.NPDC, 0, "npdc", f"{net}.1", **{
-        contract.ENV_BOARD: f"file:{folder}", contract.ENV_HISTORY: str(folder),
-    })]  # fmt: skip
-    pods += [start(Role.MDC, i, f"mdc-{i}", f"{net}.{i + 2}") for i in range(MDCS)]
-    pods += [
-        start(Role.HOME, i, f"home-{i}", f"{net}.{i + 100}", **{contract.ENV_HOMES: str(i)})
-        for i in range(HOMES)
-    ]
+    pods: list[subprocess.Popen[bytes]] = []
     try:
+        kept = {contract.ENV_BOARD: f"file:{folder}", contract.ENV_HISTORY: str(folder)}
+        pods.append(start(Role.NPDC, 0, "npdc", f"{net}.1", **kept))
+        for i in range(MDCS):
+            pods.append(start(Role.MDC, i, f"mdc-{i}", f"{net}.{i + 2}"))
+        for i in range(HOMES):
+            pods.append(start(Role.HOME, i, f"home-{i}", f"{net}.{i + 100}", **{contract.ENV_HOMES: str(i)}))
         _wait(pods, folder)
     finally:
         for pod in pods:
             pod.kill()
+        for pod in pods:
             pod.wait()
     if os.environ.get("ELF_BENCH_LOGS"):
         for log in sorted(folder.glob("*.log")):
@@ -133,10 +133,17 @@ def _cpu(pid: int) -> float:
 
 
 def cpu_by_role() -> dict[str, float]:
-    """Seconds of CPU a round, of all pods of a role, in the last `measure`."""
+    """Seconds of CPU a round, of all pods of a role, in the last `measure`.
+
+    From the first look after the warm-up to the first at the last round: what comes after it is the end.
+    Empty where no two looks are so far apart.
+    """
     seen = [entry for entry in CPU if entry[0] >= WARM_UP]
-    (first, before), (last, after) = seen[0], seen[-1]
-    spent = [(b - a) / max(1, last - first) for a, b in zip(before, after, strict=True)]
+    if not seen or seen[0][0] == seen[-1][0]:
+        return {}
+    first, before = seen[0]
+    last, after = next(entry for entry in seen if entry[0] == seen[-1][0])
+    spent = [(b - a) / (last - first) for a, b in zip(before, after, strict=True)]
     return {"npdc": spent[0], "mdcs": sum(spent[1 : 1 + MDCS]), "homes": sum(spent[1 + MDCS :])}
 
 

@@ -205,6 +205,7 @@ class NpdcShell(Shell):
 
     async def _announce(self, snapshot: Snapshot, finish: Finish) -> None:
         """Have the outcome on the board before children hear it: their leaving must not look like a fault."""
+        await self._save()  # whoever hears of the outcome may look at the folder, and end this process
         said = {"phase": finish.outcome, "round": snapshot.stamp.round, "reason": finish.outcome}
         with contextlib.suppress(boards.BoardError):  # it is said again, until it is heard, as the last word
             await self._board.publish(self.progress() | said | {"message": finish.message[:1000]})

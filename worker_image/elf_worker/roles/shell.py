@@ -174,12 +174,15 @@ class Shell:
 
     def link_received(self, link: Link, message: Message, payload: Any) -> None:
         """A message has come."""
-        if link in self._names:
+        try:
+            if link not in self._names:
+                return
             if link.peer is not None and (wrong := gate.objection(link.peer, message, self._per_pod)):
                 self._turn_away(link, wrong)
             else:
                 self.perform(self._machine.received(self._names[link], message, payload, self.now()))
-        self._release(message, payload)
+        finally:
+            self._release(message, payload)
 
     def _release(self, message: Message, payload: Any) -> None:
         """The room that a payload took: what has been added up needs it no more, other things are kept."""

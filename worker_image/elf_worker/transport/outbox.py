@@ -15,9 +15,14 @@ JOINED: Final = 1 << 16
 _PIECES: Final = 16
 
 
-@dataclass(eq=False)
+Piece = bytes | memoryview
+
+
+@dataclass(eq=False, slots=True)
 class _Frame:
-    pieces: deque[memoryview]
+    """Small: a peer that asks much and reads nothing has tens of thousands of them wait."""
+
+    pieces: list[Piece]
     replaceable: bool
     begun: bool = False
 
@@ -37,9 +42,9 @@ class Outbox:
         before this one. So of what many peers are sent at the same time, three versions at most are held.
         """
         replaced = replaceable and self._drop_replaceable()
-        pieces = deque([memoryview(head)])
+        pieces: list[Piece] = [head]
         if payload is not None and payload.nbytes <= JOINED:
-            pieces = deque([memoryview(b"".join((head, payload)))])
+            pieces = [b"".join((head, payload))]
         elif payload is not None:
             pieces.append(payload)
         self._frames.append(_Frame(pieces, replaceable))
@@ -77,8 +82,8 @@ class Outbox:
         self._sent(sent)
         return sent
 
-    def _next_pieces(self) -> list[memoryview]:
-        found: list[memoryview] = []
+    def _next_pieces(self) -> list[Piece]:
+        found: list[Piece] = []
         for frame in self._frames:
             found.extend(frame.pieces)
             if len(found) >= _PIECES:
@@ -92,9 +97,9 @@ class Outbox:
             frame.begun = True
             piece = frame.pieces[0]
             if count < len(piece):
-                frame.pieces[0] = piece[count:]
+                frame.pieces[0] = memoryview(piece)[count:]
                 return
             count -= len(piece)
-            frame.pieces.popleft()
+            del frame.pieces[0]
             if not frame.pieces:
                 self._frames.popleft()

@@ -30,6 +30,8 @@ class _Frame:
 class Outbox:
     """What one connection has still to send, in order."""
 
+    __slots__ = ("_frames", "waiting")
+
     def __init__(self) -> None:
         self._frames: deque[_Frame] = deque()
         self.waiting = 0

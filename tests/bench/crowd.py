@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import socket
 
 import numpy as np
 
@@ -116,7 +117,12 @@ async def live(given: argparse.Namespace) -> None:
 async def _dial(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     while True:
         with contextlib.suppress(ConnectionError):
-            return await asyncio.open_connection(host, port)
+            reader, writer = await asyncio.open_connection(host, port)
+            # A thousand machines have a thousand kernels. Here they share one, which would run out of memory
+            # for what waits in their sockets.
+            connection = writer.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+            return reader, writer
         await asyncio.sleep(0.05)
 
 

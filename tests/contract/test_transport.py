@@ -519,6 +519,16 @@ async def test_a_link_that_its_owner_closes_makes_room_for_another() -> None:
     assert owner.closed == []
 
 
+@pytest.mark.parametrize("queued", [1 << 16, 1 << 17])
+async def test_the_kernel_holds_little_of_a_connection_that_nobody_reads(queued: int) -> None:
+    owner = Owner()
+    async with listening(owner, limits=Limits(MOST, queued=queued)) as address:
+        with socket.create_connection(address.split(":")):
+            await until(lambda: owner.opened)
+            held = owner.link._connection.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    assert held == 2 * queued  # Linux counts its own bookkeeping, about as much again
+
+
 async def test_limits_may_be_raised_while_connections_are_open() -> None:
     owner, limits = Owner(), Limits(1)
     async with listening(owner, limits=limits) as address, contextlib.AsyncExitStack() as guests:

@@ -10,7 +10,7 @@ from elf_worker.aggregation import ids
 from elf_worker.contract import JobConfig, Slot, Wiring
 from elf_worker.messages import Assign, Hello, Message
 from elf_worker.roles.environment import Environment
-from elf_worker.roles.mdc import MdcShell
+from elf_worker.roles.mdc import LEAST_QUEUED, QUEUED_BYTES, MdcShell
 from elf_worker.roles.npdc import NpdcShell
 from elf_worker.roles.shell import SPARE_BYTES, SPARE_LINKS, Shell
 
@@ -45,6 +45,15 @@ async def test_what_may_be_expected_grows_and_does_not_shrink() -> None:
     assert limits(shell) == (SPARE_LINKS + 2000, SPARE_BYTES + 500)
     shell.expect(5)
     assert limits(shell) == (SPARE_LINKS + 2000, SPARE_BYTES + 500)
+
+
+async def test_many_connections_share_what_the_kernel_may_hold() -> None:
+    shell = MdcShell(ENVIRONMENT)
+    assert shell._limits.queued == 0
+    shell.expect(128)
+    assert shell._limits.queued == QUEUED_BYTES // 128
+    shell.expect(1_000_000)
+    assert shell._limits.queued == LEAST_QUEUED
 
 
 @pytest.mark.parametrize(("link", "homes"), [(NPDC, 900), (STRANGER, 4)])

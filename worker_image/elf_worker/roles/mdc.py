@@ -19,6 +19,11 @@ from elf_worker.roles.shell import Shell
 from elf_worker.roles.window import Window
 from elf_worker.transport import Link
 
+QUEUED_BYTES, LEAST_QUEUED = 1 << 26, 1 << 16
+"""Bytes that the kernel may hold for connections that wait unread: all of them together, but so many each."""
+FEW_HOMES = 16
+"""For so many connections it may do as it likes: one fast connection over a long way needs megabytes."""
+
 
 class MdcShell(Shell):
     """One incarnation of one MDC over TCP."""
@@ -51,6 +56,11 @@ class MdcShell(Shell):
             if self._span is not None:
                 self._span.end()
             self._tracer.close()
+
+    def expect(self, homes: int) -> None:
+        """So many homes may have something to say, most of them while others are heard."""
+        super().expect(homes)
+        self._limits.queued = max(QUEUED_BYTES // homes, LEAST_QUEUED) if homes > FEW_HOMES else 0
 
     def link_received(self, link: Link, message: Message, payload: Any) -> None:
         """A message has come; if a fault is rehearsed for this round, it is the last one."""

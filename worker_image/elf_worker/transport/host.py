@@ -37,6 +37,7 @@ class Host:
         """Room for what those who dial in send. Their owner gives it back."""
         self._link = functools.partial(Link, events, silence, self._guests, limits, self.buffers)
         self._context = context
+        self._limits = limits
         self._socket = listening
         self._arriving: dict[asyncio.Task[None], float] = {}
         """Those that are not let in yet, and since when, the oldest first."""
@@ -85,6 +86,8 @@ class Host:
     async def _let_in(self, accepted: socket.socket) -> None:
         patience = CONNECT_SECONDS if self._context else None
         try:
+            if self._limits.queued:
+                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._limits.queued)
             async with asyncio.timeout(patience):
                 connection = await sockets.prepare(accepted, self._context, serving=True)
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError

@@ -56,6 +56,9 @@ class Limits:
     rate: float = math.inf
     """Messages a second of one connection, heartbeats among them, and how many may come at once. What comes
     faster waits where it is."""
+    queued: int = 0
+    """Bytes that the kernel may hold of a new connection while nobody reads it; 0: as many as it likes, which
+    may be tens of megabytes."""
 
 
 ANY = Limits(0)

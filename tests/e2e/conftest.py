@@ -92,7 +92,7 @@ def install_operator(system: Kubectl, server_version: tuple[int, int], images: d
 def remove_operator(system: Kubectl) -> None:
     """What `install_operator` has made, as far as it is there; jobs go with the CRD."""
     ours = ("-A", "-l", "northpole.dev/job", "-o", "name")
-    wait("all pods are gone", lambda: not system("get", "pods", *ours).strip(), 300)
+    wait("all pods are gone", lambda: not system("get", "pods", *ours).strip(), 900)
     for name in ("operator.yaml", "rbac.yaml", "crd.yaml"):
         system("delete", "--ignore-not-found", "-f", str(MANIFESTS / name))
 

@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 from elf_worker.aggregation import ids
-from elf_worker.aggregation.tally import Tally, count_reasons
+from elf_worker.aggregation.tally import Tally, count_reasons, parted
 from elf_worker.contract import JobConfig
 from elf_worker.exact import NotSummableError
 from elf_worker.exact.accumulator import LIMIT
-from elf_worker.messages import Bundle, Discarded, Stamp, Submit
+from elf_worker.messages import Bundle, Stamp
 
 MOST_HOMES = 1024
 """Homes in a bundle: they are neighbours, from a multiple of this on."""
@@ -58,16 +58,7 @@ def take(tally: Tally, bundle: Bundle, payload: Any) -> None:
     if bundle.sum.bound > LIMIT * members.bit_count():
         raise NotSummableError("OutOfRange", f"magnitudes of {members.bit_count()} homes add up to more")
     placed = msgspec.structs.replace(bundle.sum, members=ids.to_wire(members), failed=ids.to_wire(failed))
-    total, extra = _parted(payload, bundle.sum)
+    total, extra = parted(payload, bundle.sum.extra)
     tally.merge(placed, total)
     count_reasons(tally.refused, bundle.sum.refused)
     tally.note_wire(extra)
-
-
-def _parted(payload: Any, submit: Submit) -> tuple[Any, Any]:
-    """The sum and the statistics behind it."""
-    if payload is None or isinstance(payload, Discarded) or submit.extra <= 0:
-        return payload, b""
-    view = memoryview(payload)
-    split = max(0, view.nbytes - submit.extra)
-    return (view[:split] if split else None), view[split:]

@@ -19,14 +19,13 @@ from elf_worker.aggregation.effects import (
 )
 from elf_worker.aggregation.lane import INLINE, Lane
 from elf_worker.aggregation.stragglers import Straggler, Stragglers
-from elf_worker.aggregation.tally import Intake, Tally, count_reasons
+from elf_worker.aggregation.tally import Intake, Tally, count_reasons, parted
 from elf_worker.contract import MAX_PAYLOAD, WIRE_VERSION, Phase, Wiring
 from elf_worker.exact import NotSummableError, mean_of_packed
 from elf_worker.messages import (
     Accepted,
     Assign,
     Copy,
-    Discarded,
     Fetch,
     Finish,
     Flush,
@@ -524,7 +523,7 @@ class NorthPole:
             return [Send(link, Accepted(message.stamp, ids.to_wire(members)))]  # said twice
         if members & ~self._served[index][1]:
             return self._reject(link, message, "NotYours", "homes that another MDC serves")
-        total, extra = _parted(payload, message.extra)
+        total, extra = parted(payload, message.extra)
         try:
             tally.merge(message, total)
         except NotSummableError as error:
@@ -661,12 +660,3 @@ class NorthPole:
         if self._members and now < self._leave_at:
             return []
         return [Stop(self.finish.outcome, self.finish.message)]
-
-
-def _parted(payload: Payload, extra: int) -> tuple[Payload, Payload]:
-    """The sum and the statistics behind it."""
-    if payload is None or isinstance(payload, Discarded) or extra <= 0:
-        return payload, b""
-    view = memoryview(payload)
-    split = max(0, view.nbytes - extra)
-    return (view[:split] if split else None), view[split:]

@@ -350,3 +350,12 @@ def count_reasons(counts: dict[str, int], more: dict[str, int]) -> None:
         if key not in counts and len(counts) >= MAX_REASONS:
             key = "Other"
         counts[key] = counts.get(key, 0) + count
+
+
+def parted(payload: Any, extra: int) -> tuple[Any, Any]:
+    """The sum and the statistics behind it."""
+    if payload is None or isinstance(payload, Discarded) or extra <= 0:
+        return payload, b""
+    view = memoryview(payload)
+    split = max(0, view.nbytes - extra)
+    return (view[:split] if split else None), view[split:]

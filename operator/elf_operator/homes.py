@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from elf_operator import builders, verdicts
+from elf_operator import podbuilder, verdicts
 from elf_operator.builders import Defaults
 from elf_operator.observation import Observation, Pod
 from elf_operator.plans import Create, Delete
@@ -114,11 +114,11 @@ class HomePods:
     @functools.cached_property
     def _config(self) -> str:
         """One for all: of a thousand pods, a thousandth of the work."""
-        return builders.job_config(self._seen.job, self._spec_kept).to_json()
+        return podbuilder.job_config(self._seen.job, self._spec_kept).to_json()
 
     def _launch(self, index: int) -> None:
         job, spec = self._seen.job, self._spec_kept
-        manifest = builders.pod(job, spec, self._defaults, Role.HOME, index, 0, self._config)
+        manifest = podbuilder.pod(job, spec, self._defaults, Role.HOME, index, 0, self._config)
         self._create.append(Create(manifest, "home is missing"))
 
     def _remove(self, pod: Pod, verdict: Verdict | None, unfit: str) -> None:

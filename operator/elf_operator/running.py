@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from elf_operator import builders, names, status, verdicts
+from elf_operator import builders, names, podbuilder, status, verdicts
 from elf_operator.builders import Defaults, Manifest
 from elf_operator.endings import wind_up
 from elf_operator.homes import HomePods, Homes
@@ -227,8 +227,8 @@ class Running:
     def _launch(self, role: Role, index: int, slot: Slot, reason: str) -> Place:
         vacant = Place(role, index, replace(slot, uid="", homes=frozenset()))
         if self.now >= slot.not_before:
-            manifest = builders.pod(self.seen.job, self.spec, self.defaults, role, index, slot.incarnation)
-            self._create(Create(builders.avoiding(manifest, _bad_nodes(slot)), reason))
+            manifest = podbuilder.pod(self.seen.job, self.spec, self.defaults, role, index, slot.incarnation)
+            self._create(Create(podbuilder.avoiding(manifest, _bad_nodes(slot)), reason))
         return vacant
 
     def _create(self, create: Create) -> None:

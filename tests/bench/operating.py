@@ -38,7 +38,7 @@ from start import cpu_of, memory_of
 sys.path.insert(0, str(ROOT / "tests"))
 
 from control_plane.api import JOBS, MERGE, Api, RefusedError, connect
-from elf_operator import builders, names, schema
+from elf_operator import names, podbuilder, schema
 from elf_operator.builders import Defaults
 from elf_operator.spec import parse_job
 from elf_worker.contract import Role
@@ -339,7 +339,7 @@ async def _bare(ground: Ground, pods: int) -> float:
     spec = {**body["spec"], "homes": {"replicas": pods, **NOBODY}}
     job = parse_job({**body, "spec": schema.defaulted(spec)})
     assert job.spec is not None
-    manifests = [builders.pod(job, job.spec, Defaults(), Role.HOME, i, 0) for i in range(pods)]
+    manifests = [podbuilder.pod(job, job.spec, Defaults(), Role.HOME, i, 0) for i in range(pods)]
     for manifest in manifests:
         del manifest["metadata"]["ownerReferences"]  # that job is gone
     rest = iter([json.dumps(manifest).encode() for manifest in manifests])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from builders import DEFAULTS, JOB, job, valid
-from elf_operator import builders
+from elf_operator import podbuilder
 from elf_operator.apiserver import ApiError
 from elf_operator.podwatch import PodWatch
 from elf_worker.contract import Role
@@ -19,7 +19,7 @@ Line = bytes | Exception
 
 
 def pod(uid: str = "uid", version: str = "1", **status: Any) -> dict[str, Any]:
-    body = builders.pod(job(), valid(job()), DEFAULTS, Role.HOME, 1, 0)
+    body = podbuilder.pod(job(), valid(job()), DEFAULTS, Role.HOME, 1, 0)
     body["metadata"] |= {"uid": uid, "resourceVersion": version}
     return {**body, "status": {"phase": "Pending", **status}}
 

@@ -20,7 +20,7 @@ import safetensors.numpy
 import yaml
 
 import elf_cli
-from elf_operator.builders import job_config
+from elf_operator.podbuilder import job_config
 from elf_operator.spec import parse_job
 from elf_worker import tasks
 from elf_worker.exact import ExactSum

@@ -9,7 +9,7 @@ from typing import Any
 
 from elf_cli.cluster import reader
 from elf_cli.refusal import EXIT_WRONG, TroubleError
-from elf_operator import builders, destination, names
+from elf_operator import builders, destination, names, podbuilder
 from elf_operator.builders import Defaults, Manifest
 from elf_operator.spec import parse_job
 from elf_worker.contract import API_GROUP, CHECKPOINT_DIR, OUTPUT_DIR, Role
@@ -123,7 +123,7 @@ def reader_pod(body: Mapping[str, Any], defaults: Defaults, suffix: str) -> Mani
         spec = replace(spec, volume_claim=None)
     else:
         spec = replace(spec, output_url=None, output_claim=None)
-    manifest = builders.pod(job, spec, defaults, Role.NPDC, 0, 0)
+    manifest = podbuilder.pod(job, spec, defaults, Role.NPDC, 0, 0)
     meta, spec_of_pod = manifest["metadata"], manifest["spec"]
     arguments = [OUTPUT_DIR, kept(body).file] if landed else []
     own = [

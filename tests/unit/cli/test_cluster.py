@@ -10,7 +10,7 @@ import pytest
 from builders import DEFAULTS, body, job, valid
 from elf_cli.local import pods
 from elf_cli.local.cluster import LocalCluster, environment_of, reserve
-from elf_operator import builders
+from elf_operator import podbuilder
 from elf_operator.builders import Manifest
 from elf_worker.contract import ENV_CHECKPOINT, ENV_JOB, ENV_OUTPUT, Role
 
@@ -62,7 +62,7 @@ KEEPS = {
 
 def npdc() -> Manifest:
     made = job(**KEEPS)
-    return builders.pod(made, valid(made), DEFAULTS, Role.NPDC, 0, 0)
+    return podbuilder.pod(made, valid(made), DEFAULTS, Role.NPDC, 0, 0)
 
 
 def test_a_claim_is_a_folder_wherever_a_variable_of_the_pod_names_it() -> None:

@@ -177,7 +177,7 @@ def test_a_file_that_is_cut_short_or_of_another_type(tmp_path: pathlib.Path) -> 
 
 
 def test_a_checkpoint_becomes_the_model_of_the_digest(tmp_path: pathlib.Path) -> None:
-    from elf_operator.builders import job_config
+    from elf_operator.podbuilder import job_config
     from elf_operator.spec import parse_job
     from elf_worker.roles.trainer import Trainer
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from builders import DEFAULTS, job, slot, valid
 from elf_cli.local import view
 from elf_cli.local.account import Account
-from elf_operator import builders
+from elf_operator import podbuilder
 from elf_operator.status import Replacement
 from elf_worker.contract import Role, Wiring
 
@@ -23,7 +23,7 @@ TRAINING = {"round": 7, "loss": "0.5", "metric": "f1 0.9", "roundsPerSecond": "1
 
 
 def fake_pod(role: Role, index: int, **fields: Any) -> SimpleNamespace:
-    manifest = builders.pod(JOB, SPEC, DEFAULTS, role, index, 0)
+    manifest = podbuilder.pod(JOB, SPEC, DEFAULTS, role, index, 0)
     usual = {"phase": "Running", "ready": True, "deleting": False, "exit_code": None}
     return SimpleNamespace(name=manifest["metadata"]["name"], manifest=manifest, **usual | fields)
 

@@ -35,8 +35,8 @@ def test_reasons_are_those_of_the_code() -> None:
     assert not missing
 
 
-def test_what_a_pod_asks_for_is_what_builders_give() -> None:
-    from elf_operator.builders import _RESOURCES
+def test_what_a_pod_asks_for_is_what_it_gets() -> None:
+    from elf_operator.podbuilder import RESOURCES
     from elf_worker.contract import Role
 
     rows = {
@@ -45,7 +45,7 @@ def test_what_a_pod_asks_for_is_what_builders_give() -> None:
         if (cells := [c.strip() for c in row.strip("|").split("|")]) and len(cells) == 4
     }
     for name, role in (("NPDC", Role.NPDC), ("MDC", Role.MDC), ("home's pod", Role.HOME)):
-        wants = _RESOURCES[role]
+        wants = RESOURCES[role]
         assert rows[name] == [
             wants["requests"]["cpu"],
             wants["requests"]["memory"],

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from builders import DEFAULTS, NOW, actions, condition, job, observation, settled, valid, wiring_of, with_spec
-from elf_operator import builders, identities, names
+from elf_operator import builders, identities, names, podbuilder
 from elf_operator.builders import Defaults
 from elf_operator.observation import Observation
 from elf_operator.planner import plan
@@ -119,7 +119,7 @@ def test_a_job_has_a_network_policy_where_it_is_wanted() -> None:
 @pytest.mark.parametrize("role", Role)
 def test_without_an_authority_nothing_of_it_is_there(role: Role) -> None:
     made = job()
-    text = str(builders.pod(made, valid(made), DEFAULTS, role, 0, 0))
+    text = str(podbuilder.pod(made, valid(made), DEFAULTS, role, 0, 0))
     assert "identity" not in text.lower() and contract.ENV_FIGURES_TOKENS not in text
     assert not secrets(decide(observation(), DEFAULTS))
 

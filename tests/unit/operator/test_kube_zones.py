@@ -14,7 +14,7 @@ from builders import DEFAULTS, JOB, body, job, valid
 from elf_cli.cluster import session
 from elf_cli.cluster.target import Target
 from elf_cli.verbs import planning
-from elf_operator import apiserver, builders, kube
+from elf_operator import apiserver, kube, podbuilder
 from elf_operator.watchmen import ZONE_LABEL, Nodes, Pulse
 from elf_worker.contract import Role
 
@@ -46,7 +46,7 @@ class Api:
     async def read(self, kind: type[Any], path: str, query: Mapping[str, str]) -> Any:
         pods = []
         for role, index, where in ((Role.MDC, 0, "a"), (Role.HOME, 1, "b"), (Role.HOME, 2, "")):
-            manifest = builders.pod(job(), valid(job()), DEFAULTS, role, index, 0)
+            manifest = podbuilder.pod(job(), valid(job()), DEFAULTS, role, index, 0)
             manifest["metadata"]["uid"] = f"uid-{role}-{index}"
             manifest["spec"]["nodeName"] = where
             pods.append(manifest)

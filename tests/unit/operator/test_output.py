@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from builders import DEFAULTS, condition, decide, job, settled, valid, with_training, written
-from elf_operator import builders, destination
+from elf_operator import destination, podbuilder
 from elf_operator.builders import Manifest
 from elf_operator.running import acted_on
 from elf_worker import contract
@@ -19,7 +19,7 @@ VOLUME = {"volumeClaim": "models", "path": "night/one/"}
 
 def pod(output: dict[str, Any], role: Role = Role.NPDC) -> Manifest:
     made = job(output=output)
-    return builders.pod(made, valid(made), DEFAULTS, role, 0, 0)["spec"]
+    return podbuilder.pod(made, valid(made), DEFAULTS, role, 0, 0)["spec"]
 
 
 def environment(spec: Manifest) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def test_a_volume_is_mounted(path: str | None, url: str) -> None:
 
 def test_one_claim_for_both_is_one_volume() -> None:
     made = job(output={"volumeClaim": "both"}, northPole={"checkpoint": {"volumeClaim": "both"}})
-    spec = builders.pod(made, valid(made), DEFAULTS, Role.NPDC, 0, 0)["spec"]
+    spec = podbuilder.pod(made, valid(made), DEFAULTS, Role.NPDC, 0, 0)["spec"]
     claims = [v for v in spec["volumes"] if "persistentVolumeClaim" in v]
     assert claims == [{"name": "checkpoint", "persistentVolumeClaim": {"claimName": "both"}}]
     mounts = {m["mountPath"]: m["name"] for m in spec["containers"][0]["volumeMounts"]}

@@ -17,7 +17,7 @@ from hypothesis import given
 
 from builders import SPEC, body, job, overlay, valid
 from elf_operator import schema
-from elf_operator.builders import job_config
+from elf_operator.podbuilder import job_config
 from elf_operator.spec import RECIPE, changed_fields, count_of, parse_job, refusals
 from elf_worker.contract import JobConfig, Wiring, format_ids, parse_ids
 from strategies import ids, job_configs, json_values, wirings

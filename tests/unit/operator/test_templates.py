@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from builders import DEFAULTS, actions, decide, job, observation, valid
-from elf_operator import builders, names, templates
+from elf_operator import names, podbuilder, templates
 from elf_worker.contract import Role
 
 ROLES = list(Role)
@@ -145,7 +145,7 @@ def test_only_the_npdcs_account_is_the_operators() -> None:
 def test_all_volumes_that_the_operator_gives_to_a_pod_are_refused_but_its_scratch(role: Role) -> None:
     """A volume that builders begins to add has to be thought of here."""
     made = job(northPole={"checkpoint": {"volumeClaim": "states"}}, output={"volumeClaim": "models"})
-    spec = builders.pod(made, valid(made), DEFAULTS, role, 0, 0)["spec"]
+    spec = podbuilder.pod(made, valid(made), DEFAULTS, role, 0, 0)["spec"]
     for volume in spec["volumes"]:
         refused = templates.errors("t", {"spec": {"volumes": [volume]}}, role)
         assert bool(refused) == (volume["name"] != "tmp")
@@ -169,7 +169,7 @@ def test_only_the_npdc_has_the_jobs_claims() -> None:
 def test_all_that_the_operator_sets_in_a_container_is_refused_or_merged(role: Role) -> None:
     """A field that builders begins to set has to be thought of here."""
     made = job(northPole={"checkpoint": {"volumeClaim": "claim"}})
-    [container] = builders.pod(made, valid(made), DEFAULTS, role, 0, 0)["spec"]["containers"]
+    [container] = podbuilder.pod(made, valid(made), DEFAULTS, role, 0, 0)["spec"]["containers"]
     merged = {"name", "image", "imagePullPolicy", "env", "resources", "securityContext", "volumeMounts"}
     for field in container.keys() - merged - {"terminationMessagePolicy"}:
         [error] = templates.errors("t", own(**{field: container[field]}), role)

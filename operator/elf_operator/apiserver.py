@@ -23,6 +23,7 @@ from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION
 READ_SECONDS = 20.0
 WRITE_SECONDS = DURATION_SECONDS - ENTITLED_SECONDS
 """A write that began as long as it may after a renewal of the Lease is over before another may act."""
+MERGE_PATCH = "application/merge-patch+json"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 T = TypeVar("T")
 Body = Mapping[str, Any] | Sequence[Mapping[str, Any]]

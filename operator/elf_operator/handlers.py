@@ -19,6 +19,7 @@ from elf_operator.apiserver import OUTAGES, brief
 from elf_operator.builders import Defaults
 from elf_operator.dashboard.gallery import Gallery, Overseen
 from elf_operator.dashboard.server import served
+from elf_operator.kube_leases import KubeLeases
 from elf_operator.leadership import Election
 from elf_operator.logging_in import kopf
 from elf_operator.metrics import Metrics
@@ -133,7 +134,7 @@ class Operator:
             return lambda: True, alone
         # Within one pod the name is the same: a container that starts again leads on at once.
         me = os.environ.get("ELF_POD_NAME") or f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
-        election = Election(kube.KubeLeases(api, *self._settings.lease), me)
+        election = Election(KubeLeases(api, *self._settings.lease), me)
         self._stack.push_async_callback(election.resign)
         self._spawn(election.run(_end_at_once))
         return election.entitled, election.leading

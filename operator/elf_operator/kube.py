@@ -1,4 +1,4 @@
-"""Jobs, pods and leases as seen through the Kubernetes API."""
+"""Jobs, and what they own, as seen through the Kubernetes API."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from elf_operator import lifetimes, names
-from elf_operator.announcements import Announcements, Written
-from elf_operator.apiserver import ApiError, KubeApi, unless_missing
+from elf_operator.apiserver import MERGE_PATCH, ApiError, KubeApi, unless_missing
 from elf_operator.builders import Manifest
 from elf_operator.expectations import Expectations
+from elf_operator.kube_events import KubeEvents
 from elf_operator.observation import Observation, PodList, pod_of
 from elf_operator.plans import Delete, Event
 from elf_operator.reconcile import RefusedError
 from elf_operator.spec import Job, parse_job
-from elf_operator.status import rfc3339
 from elf_operator.watchmen import Nodes, Pulse
 from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION, WIRING_KEY, Wiring
 
@@ -33,7 +31,6 @@ _ROOTS = {
     "RoleBinding": ("apis/rbac.authorization.k8s.io/v1", "rolebindings"),
 }
 _APPLY = "application/apply-patch+yaml"
-_MERGE = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 _OVER = ("Succeeded", "Failed")
 KNOWN_SECONDS = 50.0
@@ -55,15 +52,14 @@ class KubeCluster:
         self._pulse = pulse
         self._nodes = nodes
         self._expectations = Expectations(time.monotonic)
-        self._announcements = Announcements(time.time)
-        self._on_dropped_event = on_dropped_event
+        self._events = KubeEvents(api, on_dropped_event)
         self._services: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
         self._jobs: dict[str, tuple[tuple[Any, ...], Job]] = {}
         """By UID: of what it was made, and the job."""
 
     def forget(self, uid: str) -> None:
         """The job is gone."""
-        for memory in (self._pulse, self._expectations, self._announcements):
+        for memory in (self._pulse, self._expectations, self._events):
             memory.forget(uid)
         self._jobs.pop(uid, None)
         for key in [key for key, (_, found) in self._services.items() if _owned(found, uid)]:
@@ -220,7 +216,7 @@ class KubeCluster:
         path = f"{_job_path(seen.job.namespace, seen.job.name)}/status"
         with unless_missing():
             if not seen.status:
-                await self._api.request("PATCH", path, {"status": status}, content=_MERGE)
+                await self._api.request("PATCH", path, {"status": status}, content=MERGE_PATCH)
                 return
             gone = [key for key in seen.status if key != "training" and key not in status]
             steps: list[dict[str, Any]] = [
@@ -231,77 +227,8 @@ class KubeCluster:
             await self._api.request("PATCH", path, steps, content=_JSON_PATCH)
 
     async def emit(self, seen: Observation, event: Event) -> None:
-        """One Event; that it could not be written stops nothing."""
-        job = seen.job
-        path = f"api/v1/namespaces/{job.namespace}/events"
-        if not self._announcements.admit(job.uid):
-            self._on_dropped_event()
-            return
-        with contextlib.suppress(ApiError):
-            known = self._announcements.known(job.uid, event)
-            if known is not None:
-                known = replace(known, count=known.count + 1)
-                again = {"count": known.count, "lastTimestamp": rfc3339(time.time())}
-                with unless_missing():
-                    await self._api.request("PATCH", f"{path}/{known.name}", again, content=_MERGE)
-                    self._announcements.wrote(job.uid, event, known)
-                    return
-            made = await self._api.request("POST", path, _event(job, event, rfc3339(time.time())))
-            self._announcements.wrote(job.uid, event, Written(made["metadata"]["name"]))
-
-
-class KubeLeases:
-    """See `elf_operator.leadership.Leases`."""
-
-    def __init__(self, api: KubeApi, namespace: str, name: str) -> None:
-        self._api = api
-        self._namespace, self._name = namespace, name
-        self._root = f"apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
-
-    async def get(self) -> dict[str, Any] | None:
-        """See `Leases.get`."""
-        return await self._api.get(f"{self._root}/{self._name}")
-
-    async def create(self, spec: Mapping[str, Any]) -> bool:
-        """See `Leases.create`."""
-        kind = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
-        meta = {"name": self._name, "namespace": self._namespace}
-        return await self._unless_conflict("POST", self._root, {**kind, "metadata": meta, "spec": dict(spec)})
-
-    async def update(self, lease: Mapping[str, Any]) -> bool:
-        """See `Leases.update`: the resourceVersion in it is the condition."""
-        return await self._unless_conflict("PUT", f"{self._root}/{self._name}", lease)
-
-    async def _unless_conflict(self, method: str, path: str, body: Mapping[str, Any]) -> bool:
-        try:
-            await self._api.request(method, path, body)
-        except ApiError as error:
-            if error.status != 409:
-                raise
-            return False
-        return True
-
-
-def _event(job: Job, event: Event, now: str) -> dict[str, Any]:
-    about = {
-        "apiVersion": f"{API_GROUP}/{API_VERSION}",
-        "kind": "ElfTrainingJob",
-        "name": job.name,
-        "namespace": job.namespace,
-        "uid": job.uid,
-    }
-    return {
-        "metadata": {"generateName": f"{job.name}.", "namespace": job.namespace},
-        "involvedObject": about,
-        "type": event.type,
-        "reason": event.reason,
-        "message": event.message[:1000],
-        "source": {"component": names.MANAGER},
-        "reportingComponent": names.MANAGER,
-        "firstTimestamp": now,
-        "lastTimestamp": now,
-        "count": 1,
-    }
+        """See `KubeEvents.emit`."""
+        await self._events.emit(seen.job, event)
 
 
 @contextlib.contextmanager

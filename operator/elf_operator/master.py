@@ -8,7 +8,7 @@ import binascii
 import logging
 import os
 
-from elf_operator.apiserver import OUTAGES, ApiError, KubeApi, brief
+from elf_operator.apiserver import MERGE_PATCH, OUTAGES, ApiError, KubeApi, brief
 from elf_operator.authority import MASTER_BYTES, Authority, BadMasterError
 
 _log = logging.getLogger(__name__)
@@ -57,8 +57,7 @@ async def _look(api: KubeApi, path: str, where: str) -> Authority | None:
         return made
     meta = {"resourceVersion": found["metadata"]["resourceVersion"]}
     try:
-        content = "application/merge-patch+json"
-        await api.request("PATCH", path, {"metadata": meta, "data": data}, content=content)
+        await api.request("PATCH", path, {"metadata": meta, "data": data}, content=MERGE_PATCH)
     except ApiError as error:
         if error.status != 409:
             raise

@@ -14,6 +14,7 @@ from contract.apiserver import Server
 from elf_operator import apiserver, builders, kube, names
 from elf_operator.announcements import BURST
 from elf_operator.expectations import StaleViewError
+from elf_operator.kube_leases import KubeLeases
 from elf_operator.plans import Delete, Event
 from elf_operator.reconcile import RefusedError
 from elf_operator.spec import Job, parse_job
@@ -283,7 +284,7 @@ def test_requests_are_named_as_rbac_names_them(method: str, path: str, verb: str
 
 
 async def test_a_lease_is_replaced_only_as_it_was(server: Server, api: apiserver.KubeApi) -> None:
-    leases = kube.KubeLeases(api, "town", "operator")
+    leases = KubeLeases(api, "town", "operator")
     assert await leases.get() is None
     assert await leases.create({"holderIdentity": "a"}) and not await leases.create({"holderIdentity": "b"})
     held = await leases.get()

@@ -24,7 +24,7 @@ from elf_operator.leadership import Election
 from elf_operator.logging_in import kopf
 from elf_operator.metrics import Metrics
 from elf_operator.podwatch import PodWatch
-from elf_operator.running import HEARTBEAT_SLACK_SECONDS, acted_on
+from elf_operator.progress import HEARTBEAT_SLACK_SECONDS, acted_on
 from elf_operator.watchmen import NODE_GRACE_SECONDS, Nodes, Pulse
 from elf_operator.workqueue import Queue
 from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION

@@ -9,6 +9,7 @@ from typing import Any
 from elf_operator import status
 from elf_operator.observation import Observation
 from elf_operator.plans import Event
+from elf_operator.progress import undelivered
 from elf_operator.spec import Spec
 from elf_operator.status import Condition, Counts, Replacement
 from elf_operator.verdicts import Verdict
@@ -117,8 +118,3 @@ class Situation:
         for who, slot in late[:NAMED]:
             when = status.rfc3339(slot.not_before)
             yield f"{who} has failed {slot.failures} times in a row and is started again at {when}"
-
-
-def undelivered(training: Mapping[str, Any]) -> str:
-    """Why the NPDC cannot write where the model shall go, if it cannot."""
-    return str((training.get("output") or {}).get("problem") or "")

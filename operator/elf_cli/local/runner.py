@@ -22,8 +22,8 @@ from elf_operator.builders import Defaults
 from elf_operator.dashboard.gallery import Gallery, Overseen
 from elf_operator.observation import Observation
 from elf_operator.plans import Event
+from elf_operator.progress import acted_on
 from elf_operator.reconcile import reconcile
-from elf_operator.running import acted_on
 from elf_operator.spec import Job
 from elf_worker.contract import Role
 from elf_worker.roles.chronicle import HISTORY_FILE, Chronicle

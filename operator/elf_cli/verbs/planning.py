@@ -19,12 +19,12 @@ from elf_cli.cluster.target import Target
 from elf_cli.files import FileError, read_job
 from elf_cli.options import Context, Kubeconfig, Namespace, Output
 from elf_cli.refusal import EXIT_NOTHING, EXIT_WRONG, TroubleError, refuse
+from elf_operator.assignment import zones_of
 from elf_operator.builders import Defaults
 from elf_operator.observation import Observation
 from elf_operator.planner import plan
 from elf_operator.plans import Plan
 from elf_operator.rebalance import Zones, rebalance_units
-from elf_operator.running import zones_of
 from elf_operator.spec import parse_job
 from elf_worker.contract import WIRING_KEY, Wiring, format_ids
 

@@ -9,7 +9,7 @@ import pytest
 from builders import DEFAULTS, condition, decide, job, settled, valid, with_training, written
 from elf_operator import destination, podbuilder
 from elf_operator.builders import Manifest
-from elf_operator.running import acted_on
+from elf_operator.progress import acted_on
 from elf_worker import contract
 from elf_worker.contract import Role
 

@@ -27,9 +27,9 @@ from builders import (
     without,
     written,
 )
+from elf_operator.assignment import FIRST_START_SECONDS
 from elf_operator.endings import GOODBYE_SECONDS
 from elf_operator.observation import Observation
-from elf_operator.running import FIRST_START_SECONDS
 from elf_worker.contract import Loss, Role, Slot, Wiring
 from fakes import World, carry_out, settle
 

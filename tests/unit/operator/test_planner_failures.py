@@ -8,9 +8,10 @@ import pytest
 
 from builders import DEFAULTS, NOW, condition, settled, with_pod
 from elf_operator.observation import Observation
+from elf_operator.places import LONGEST_BACKOFF_SECONDS, STABLE_SECONDS
 from elf_operator.planner import plan
 from elf_operator.plans import Plan
-from elf_operator.running import HEARTBEAT_SLACK_SECONDS, LONGEST_BACKOFF_SECONDS, STABLE_SECONDS
+from elf_operator.progress import HEARTBEAT_SLACK_SECONDS
 from elf_worker.contract import WIRING_KEY, Slot, Wiring
 
 MDC, NPDC = "sleigh-mdc-1-0", "sleigh-npdc-0"

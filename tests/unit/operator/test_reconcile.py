@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from builders import NOW
+from elf_operator.assignment import FIRST_START_SECONDS
 from elf_operator.builders import Defaults, Manifest
 from elf_operator.planner import plan
 from elf_operator.plans import Delete
 from elf_operator.reconcile import FIRST_BATCH, LARGEST_BATCH, RefusedError
-from elf_operator.running import FIRST_START_SECONDS
 from fakes import CrashError, FakeCluster, World, settle
 from pods import AUTHORITY
 

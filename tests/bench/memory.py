@@ -15,11 +15,12 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import crowd
 import harness
+import processes
 from harness import Ratio, Row, Table
 
 from elf_worker import contract
@@ -34,7 +35,6 @@ STEPS = 3
 """Rounds of training: in the second and third, everything that is kept from round to round is there."""
 PER_PROCESS = 512
 PATIENCE_SECONDS = 400.0
-_MIB = 1 << 20
 _POLL_SECONDS = 0.05
 
 
@@ -68,12 +68,12 @@ def _table(role: Role, counts: tuple[int, int], what: str, size: int, rounds: in
 
 
 def _measured(
-    peak: Callable[[int, int], Coroutine[Any, Any, int]], name: str, count: int, size: int
+    peak: Callable[[int, int], Coroutine[Any, Any, float]], name: str, count: int, size: int
 ) -> Callable[[], float]:
     def measure() -> float:
-        found = asyncio.run(peak(count, size)) / _MIB
+        found = asyncio.run(peak(count, size))
         print(f"{name}: {found:.0f} MiB", file=sys.stderr, flush=True)
-        return float(found)
+        return found
 
     return measure
 
@@ -81,8 +81,8 @@ def _measured(
 # -- an MDC -----------------------------------------------------------------------------------------------
 
 
-async def mdc_peak(homes: int, size: int) -> int:
-    """Bytes at the peak of an MDC that serves so many homes for some rounds."""
+async def mdc_peak(homes: int, size: int) -> float:
+    """MiB at the peak of an MDC that serves so many homes for some rounds."""
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         directory = pathlib.Path(name)
         address, done = _address(2), asyncio.get_running_loop().create_future()
@@ -133,8 +133,8 @@ class _Pole:
 # -- an NPDC ----------------------------------------------------------------------------------------------
 
 
-async def npdc_peak(mdcs: int, size: int) -> int:
-    """Bytes at the peak of an NPDC that adds up so many MDCs' sums for some rounds."""
+async def npdc_peak(mdcs: int, size: int) -> float:
+    """MiB at the peak of an NPDC that adds up so many MDCs' sums for some rounds."""
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         directory = pathlib.Path(name)
         slots = {index: Slot(0, crowd.uid(index), frozenset({index})) for index in range(mdcs)}
@@ -142,9 +142,9 @@ async def npdc_peak(mdcs: int, size: int) -> int:
         (directory / contract.WIRING_KEY).write_text(wiring.to_json())
         process = stack.enter_context(_pod(Role.NPDC, _job(mdcs, size), _address(1), directory, "npdc"))
         stack.enter_context(_crowd("mdcs", f"{_address(1)}:{contract.WIRE_PORT}", mdcs, size))
-        peak, deadline = 0, asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        peak, deadline = 0.0, asyncio.get_running_loop().time() + PATIENCE_SECONDS
         while process.poll() is None and asyncio.get_running_loop().time() < deadline:
-            with contextlib.suppress(OSError, LookupError):  # it may have ended just now
+            with contextlib.suppress(OSError):  # it may have ended just now
                 peak = max(peak, _peak(process.pid))
             await asyncio.sleep(_POLL_SECONDS)
         if process.returncode != 0:
@@ -156,22 +156,7 @@ async def npdc_peak(mdcs: int, size: int) -> int:
 
 
 def _job(homes: int, size: int) -> JobConfig:
-    return JobConfig(
-        job=crowd.JOB,
-        uid=crowd.JOB,
-        homes=homes,
-        per_pod=1,
-        rounds=STEPS,
-        seed=1,
-        entrypoint="flat:Flat",
-        task_args={"parameters": size // 4},
-        optimizer="SGD",
-        optimizer_args={"lr": 1e-3},
-        evaluate_every=1_000_000,
-        quorum=homes,
-        deadline_seconds=PATIENCE_SECONDS,
-        silence_seconds=PATIENCE_SECONDS,
-    )
+    return processes.flat_job(crowd.JOB, crowd.JOB, homes, size, STEPS, PATIENCE_SECONDS, PATIENCE_SECONDS)
 
 
 def _address(last: int) -> str:
@@ -183,45 +168,25 @@ def _address(last: int) -> str:
 def _pod(
     role: Role, job: JobConfig, address: str, directory: pathlib.Path, uid: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    env: Mapping[str, str] = os.environ | {
-        contract.ENV_JOB: job.to_json(),
-        contract.ENV_UID: uid,
-        contract.ENV_ADDRESS: address,
-        contract.ENV_INDEX: "0",
-        contract.ENV_INCARNATION: "0",
-        contract.ENV_NPDC: f"{_address(1)}:{contract.WIRE_PORT}",
-        contract.ENV_BOARD: f"file:{directory}",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(pathlib.Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
-    }
+    env = processes.with_flat(processes.environment(job, uid, address, _address(1)))
+    env[contract.ENV_BOARD] = f"file:{directory}"
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "elf_worker", role], env=env, stdout=log, stderr=subprocess.STDOUT
         )
-    with _killed([process]):
+    with processes.killed([process]):
         yield process
 
 
 @contextlib.contextmanager
 def _crowd(role: str, address: str, count: int, size: int) -> Iterator[None]:
     me = [sys.executable, str(pathlib.Path(crowd.__file__)), role, "--address", address, "--bytes", str(size)]
-    processes = [
+    crowds = [
         subprocess.Popen([*me, "--first", str(first), "--count", str(min(PER_PROCESS, count - first))])
         for first in range(0, count, PER_PROCESS)
     ]
-    with _killed(processes):
+    with processes.killed(crowds):
         yield
-
-
-@contextlib.contextmanager
-def _killed(processes: list[subprocess.Popen[bytes]]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.wait()
 
 
 async def _until(
@@ -239,9 +204,8 @@ def _said(directory: pathlib.Path) -> str:
     return f"it ended early: {(directory / 'log').read_text()[-2000:]}"
 
 
-def _peak(pid: int) -> int:
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+def _peak(pid: int) -> float:
+    return processes.memory_of(pid, "VmHWM")
 
 
 if __name__ == "__main__":

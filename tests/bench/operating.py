@@ -33,7 +33,7 @@ import aiohttp
 import harness
 import yaml
 from harness import ROOT, Ratio, Row, Table
-from start import cpu_of, memory_of
+from processes import cpu_of, memory_of
 
 sys.path.insert(0, str(ROOT / "tests"))
 

@@ -19,7 +19,7 @@ import harness
 import report
 
 HERE = pathlib.Path(__file__).resolve().parent
-NO_BENCHMARKS = {"run", "report", "crowd"}
+NO_BENCHMARKS = {"run", "report", "crowd", "idle_home"}
 PARTS = {"tree"}
 """Run by another one, which sets it beside its peers."""
 ON_CLUSTER = {"operating"}

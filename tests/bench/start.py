@@ -19,6 +19,7 @@ from typing import Any
 
 import harness
 from harness import Row, Table
+from processes import cpu_of, environment, memory_of
 
 from elf_worker import contract, transport
 from elf_worker.contract import JobConfig
@@ -95,16 +96,7 @@ async def an_mdc() -> tuple[float, float, float, float]:
     """(seconds to the wire port, to the ready port, CPU seconds until then, MiB) of one MDC."""
     task = "elf_worker.tasks.digits:Digits"
     job = JobConfig(job="bench", uid="bench", homes=12, per_pod=1, rounds=1, seed=0, entrypoint=task)
-    env = {
-        **os.environ,
-        contract.ENV_JOB: job.to_json(),
-        contract.ENV_UID: "mdc",
-        contract.ENV_ADDRESS: THERE,
-        contract.ENV_INDEX: "0",
-        contract.ENV_INCARNATION: "0",
-        contract.ENV_NPDC: f"{HERE}:{contract.WIRE_PORT}",
-        "ELF_LOG_LEVEL": "WARNING",
-    }
+    env = {**environment(job, "mdc", THERE, HERE), "ELF_LOG_LEVEL": "WARNING"}
     began = time.perf_counter()
     process = subprocess.Popen(  # noqa: ASYNC220
         [sys.executable, "-m", "elf_worker", "mdc"], env=env, stdout=subprocess.DEVNULL
@@ -131,19 +123,6 @@ async def until_open(port: int, began: float, process: subprocess.Popen[bytes]) 
         took = time.perf_counter() - began
         writer.close()
         return took
-
-
-def cpu_of(pid: int) -> float:
-    """CPU seconds of a process until now, user and system."""
-    with open(f"/proc/{pid}/stat") as file:
-        fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def memory_of(pid: int, what: str = "VmRSS") -> float:
-    """MiB of a process: VmRSS now, VmHWM at its peak."""
-    with open(f"/proc/{pid}/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith(f"{what}:")) / 1024
 
 
 def a_command(*args: str) -> tuple[float, float]:

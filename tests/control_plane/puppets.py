@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 
 from control_plane.api import APPLY, JOBS, MERGE, Api, RefusedError
+from control_plane.kubelet import condition, now, pod_status, running
 from control_plane.mirror import Body, Mirror
 from elf_operator import names
 from elf_worker.contract import FIELD_MANAGER_NPDC, WIRING_KEY, Phase, Role, Wiring
@@ -18,10 +18,6 @@ from elf_worker.contract import FIELD_MANAGER_NPDC, WIRING_KEY, Phase, Role, Wir
 HEARTBEAT_SECONDS = 0.6
 GRACE_SECONDS = 0.1
 """What a stopped container takes to leave."""
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def is_ready(pod: Body) -> bool:
@@ -81,7 +77,7 @@ class Puppets:
         """A container ends."""
         pod = self.pod(name)
         ended = {"exitCode": code, "finishedAt": now(), "reason": "Error" if code else "Completed"}
-        await self._write(pod, phase, False, {"terminated": ended})
+        await self._write(pod, phase, {"terminated": ended})
 
     async def finish(self, phase: Phase = Phase.COMPLETE) -> None:
         """Training ends, and with it every pod."""
@@ -132,30 +128,11 @@ class Puppets:
             }
             path = f"api/v1/namespaces/{self.namespace}/pods/{meta['name']}/binding"
             await self._api.unless((404, 409), "POST", path, binding)
-        await self._write(body, "Running", True, {"running": {"startedAt": now()}})
+        await self._write(body, "Running", running())
 
-    async def _write(self, pod: Body, phase: str, ready: bool, state: dict[str, Any]) -> None:
-        meta = pod["metadata"]
-        conditions = [
-            {"type": kind, "status": "True" if kind == "PodScheduled" or ready else "False"}
-            | {"lastTransitionTime": now()}
-            for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
-        ]
-        container = {
-            "name": names.CONTAINER,
-            "image": "puppet",
-            "imageID": "puppet",
-            "ready": ready,
-            "restartCount": 0,
-            "state": state,
-        }
-        status = {
-            "phase": phase,
-            "conditions": conditions,
-            "containerStatuses": [container],
-            "podIP": "192.0.2.1",
-            "startTime": now(),
-        }
+    async def _write(self, pod: Body, phase: str, state: dict[str, Any]) -> None:
+        meta, status = pod["metadata"], pod_status(phase, state)
+        status["conditions"] = [condition("PodScheduled", True), *status["conditions"]]
         path = f"api/v1/namespaces/{self.namespace}/pods/{meta['name']}/status"
         body = {"metadata": {"uid": meta["uid"]}, "status": status}  # 409, should it be another pod by now
         await self._api.unless((404, 409, 422), "PATCH", path, body, None, MERGE)

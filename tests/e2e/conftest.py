@@ -256,7 +256,7 @@ def breaker(request: pytest.FixtureRequest) -> Iterator[Breaker]:
     program = request.config.getoption("--breaker")
     if not program:
         verbs = "node-down N, node-up N, partition IP, heal IP, api-down, api-up"
-        pytest.skip(f"needs --breaker PROGRAM, one that takes {verbs}")
+        pytest.skip(f"needs --breaker PROGRAM, one that you write for your nodes; it takes {verbs}")
     made = Breaker(program)
     yield made
     made.mend()

@@ -40,7 +40,7 @@ class Ghost:
         if any(w is None or self._register.uid in [s.uid for s in w.mdcs.values()] for w in wirings):
             return []
         npdc = self._world.overseer.npdc
-        snapshot = npdc.pole._snapshot if npdc is not None else None
+        snapshot = npdc.state if npdc is not None else None
         stamp = snapshot.stamp if snapshot is not None else Stamp(0, 0)
         homes = ids.full(self._world.scenario.homes)
         total = ExactSum(model.SIZE + 1).pack()

@@ -7,6 +7,7 @@ import math
 import struct
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -204,6 +205,8 @@ class Npdc(Process):
         self.epoch = epoch
         self.pole: NorthPole = world.northpole(rules)
         self._uids: dict[LinkId, str] = {}
+        self.state: Snapshot | None = None
+        """The newest, whole; the protocol may lack its rest for a while."""
         self.lingers = False
         """It has ended, and its last word is not published yet."""
         super().__init__(world, f"npdc-{epoch}", f"npdc-{epoch}", self.pole)
@@ -251,7 +254,7 @@ class Npdc(Process):
         return self._go_on(unpack(copy), now)
 
     def _step(self, step: Step, now: float) -> list[Effect]:
-        log, before = self.pole.last_round, self.pole._snapshot
+        log, before = self.pole.last_round, self.state
         assert log is not None and before is not None
         self.world.oracle.closed(self, step, log, bytes(before.weights))
         weights = model.step(bytes(before.weights), step.total.mean(step.weight))
@@ -263,6 +266,7 @@ class Npdc(Process):
         return self._go_on(unpack(pack(stamp, weights, schedule)), now)
 
     def _go_on(self, snapshot: Snapshot, now: float) -> list[Effect]:
+        self.state = snapshot
         self.world.trace(self.name, "publishes", snapshot.stamp)
         self.world.oracle.published(self, snapshot)
         finish = None
@@ -270,7 +274,15 @@ class Npdc(Process):
             finish = Finish(Phase.COMPLETE, "done")
             if self.world.volume is not None:
                 self.world.volume = whole(snapshot)
-        return self.pole.ready(snapshot, now, finish)
+        if finish is not None or self.world.rng.random() < 0.2:
+            return self.pole.ready(snapshot, now, finish)
+        # As a rule the rest of the state comes later than the weights, and this process may be gone by then.
+        out = self.pole.ready(replace(snapshot, rest=None), now)
+        self.world.later(self.world.rng.random() * 0.1, self.happen, self._keep, snapshot)
+        return out
+
+    def _keep(self, snapshot: Snapshot, now: float) -> list[Effect]:
+        return self.pole.keep(snapshot.stamp, snapshot.rest)
 
     # -- the end ------------------------------------------------------------------------------------------
 
@@ -285,7 +297,7 @@ class Npdc(Process):
         if self.frozen:
             self.world.later(1.0, self._say_last_word, stop)
         elif self.lingers:
-            snapshot = self.pole._snapshot
+            snapshot = self.state
             weights, schedule = (bytes(snapshot.weights), schedule_of(snapshot)) if snapshot else (b"", [])
             self.world.conclude(self, stop, weights, schedule)
 

@@ -41,9 +41,8 @@ def run(tmp_path: pathlib.Path) -> str:
             product.combine(by_mdc.setdefault(home % 2, {}), state)
         product.combine(overall, product.of_mdc(MdcObservation(0, round_, 0.5, 2, 4, 0.1, 1.0, 48)))
         missing = [3] if round_ == 2 else []
-        log = RoundLog(
-            round_ + 1, 0.5, 4 - len(missing), len(missing), missing, {0: 2, 1: 2}, {}, overall, by_mdc
-        )
+        log = RoundLog(round_ + 1, 0.5, 4 - len(missing), len(missing), missing, {0: 2, 1: 2}, {})
+        log.statistics, log.statistics_by_mdc = overall, by_mdc
         chronicle.note(log)
         chronicle.write(log, 0.4, {"f1": 0.5} if round_ == 2 else {}, {"stepping": 0.01})
     unsaved = chronicle.unsaved()

@@ -122,6 +122,23 @@ def tell(machine: Any, link: int, message: Message, payload: Any = None, now: fl
     return machine.received(link, message, payload, now)
 
 
+def test_the_rest_of_a_state_follows_its_weights() -> None:
+    """Homes do not wait for it, and who registers meanwhile gets it when it is there."""
+    npdc = pole(quorum=4)
+    npdc.rewire(wiring(a0=(0, 1), b0=(2, 3)), 0.0)
+    npdc.received(-1, register("a0"), None, 0.0)
+    first = npdc.ready(Snapshot(FIRST, WEIGHTS), 0.0)
+    second = npdc.received(-2, register("b0"), None, 0.1)
+    said = [type(e.message) for e in first + second if isinstance(e, Send)]
+    assert said.count(Work) == 2 and Keep not in said
+    assert npdc.keep(NEXT, b"of another state") == []
+    kept = npdc.keep(FIRST, b"rest")
+    assert [(e.link, e.message, e.payload) for e in kept if isinstance(e, Send)] == [
+        (-1, Keep(0, FIRST), b"rest"),
+        (-2, Keep(0, FIRST), b"rest"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("message", "answer"),
     [

@@ -446,11 +446,17 @@ def test_a_broken_machine_is_caught(role: str, mutant: type, because: str) -> No
     caught(because, kind=alone, **{role: mutant})
 
 
+def bundled_and_moved(seed: int) -> Scenario:
+    """As `bundled`, but MDCs die while pods compute, and their homes move."""
+    rng = random.Random(seed)
+    faults = tuple(sorted((rng.random() * 8, rng.choice(("crash_mdc", "evict_mdc"))) for _ in range(16)))
+    return replace(bundled(seed), compute=2.0, faults=faults)
+
+
 @pytest.mark.parametrize(
     ("role", "mutant", "because"),
     [
         ("datacenter", TakesBundlesOfAnyRound, "the sum is not the exact sum"),
-        ("household", SendsWhatHasMoved, "stuck"),
         ("household", KeepsOldBundles, "the sum is not the exact sum"),
     ],
     ids=lambda m: getattr(m, "__name__", None),
@@ -459,9 +465,13 @@ def test_a_machine_that_mistakes_a_bundle_is_caught(role: str, mutant: type, bec
     caught(because, kind=bundled, **{role: mutant})
 
 
+def test_a_bundle_of_homes_that_have_moved_is_caught() -> None:
+    caught("stuck", kind=bundled_and_moved, household=SendsWhatHasMoved)
+
+
 def test_the_machines_themselves_pass_where_mutants_are_caught() -> None:
-    kinds = (draw, restless, hurried, changing, alone, bundled)
-    assert [breaks(kind(seed)) for kind in kinds for seed in range(20)] == [None] * 120
+    kinds = (draw, restless, hurried, changing, alone, bundled, bundled_and_moved)
+    assert [breaks(kind(seed)) for kind in kinds for seed in range(20)] == [None] * 140
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ from elf_worker.aggregation import ids
 from elf_worker.aggregation.datacenter import DataCenter, Identity
 from elf_worker.aggregation.effects import Effect, LinkId, Payload, Send, Step
 from elf_worker.aggregation.household import Answer, Household
-from elf_worker.aggregation.northpole import NorthPole, RoundLog, Rules, _parted
-from elf_worker.aggregation.tally import Intake
+from elf_worker.aggregation.northpole import NorthPole, RoundLog, Rules
+from elf_worker.aggregation.tally import Intake, parted
 from elf_worker.messages import Accepted, Facts, Stamp, Submit
 from elf_worker.statistics import HomeObservation, Product, Statistic
 from elf_worker.statistics.builtin import BUILT_IN
@@ -334,7 +334,7 @@ class ObservesRepeats(NorthPole):
         accepted = any(isinstance(e, Send) and isinstance(e.message, Accepted) for e in out)
         if accepted and self._round is not None and self._round.tally.settled == before:
             index = next(i for i, member in self._members.items() if member.link == link)
-            self._observe(index, message, *_parted(payload, message.extra), now)
+            self._observe(index, message, *parted(payload, message.extra), now)
         return out
 
 
@@ -342,7 +342,7 @@ class ObservesOneSubmit(NorthPole):
     """Forgets all Submits of an MDC but its first."""
 
     def _observe(self, index: int, message: Submit, total: Payload, extra: Payload, now: float) -> None:
-        if self._round is not None and index not in self._round.statistics_by_mdc:
+        if self._round is not None and index not in self._round.seen.by_mdc():
             super()._observe(index, message, total, extra, now)
 
 

@@ -89,11 +89,11 @@ def closed(product: Product, round_: int, losses: Mapping[int, Mapping[int, floa
         "missing": [],
         "by_mdc": {mdc: len(homes) for mdc, homes in losses.items()},
         "reasons": {},
-        "statistics": total,
-        "statistics_by_mdc": by_mdc,
         "homes": 4,
     }
-    return RoundLog(**(plain | more))
+    log = RoundLog(**(plain | more))
+    log.statistics, log.statistics_by_mdc = total, by_mdc
+    return log
 
 
 FIRST = {0: {0: 0.5, 1: 1.0}, 2: {2: 2.0}}
@@ -169,7 +169,7 @@ def test_totals_that_cannot_be_read_begin_anew(product: Product, data: bytes) ->
 def copied(trainer: Trainer) -> bytes:
     """The state as an MDC gives it back."""
     snapshot = trainer.initialise()
-    return bytes(snapshot.weights) + bytes(snapshot.rest)
+    return bytes(snapshot.weights) + trainer.preserve(snapshot)
 
 
 def test_the_totals_travel_with_the_state_copy(product: Product) -> None:
@@ -524,3 +524,21 @@ async def test_a_bad_question_names_its_parameter(
 ) -> None:
     status, _, text = await show(npdc._figures, npdc._pages())(path)
     assert (status, text) == (400, f"{sentence}\n") if sentence else status == 200
+
+
+def test_history_is_added_to_more_often_than_statistics(product: Product, tmp_path: Path) -> None:
+    chronicle = Chronicle(product, str(tmp_path))
+    for round_, losses in ((1, FIRST), (2, SECOND)):
+        log = closed(product, round_, losses)
+        chronicle.note(log)
+        chronicle.write(log, 0.5, {}, {})
+        unsaved = chronicle.unsaved(whole=round_ == 1)
+        assert unsaved is not None
+        unsaved.store()
+    assert [json.loads(line)["round"] for line in (tmp_path / HISTORY_FILE).read_text().splitlines()] == [
+        1,
+        2,
+    ]
+    assert Chronicle.saved(tmp_path)[0]["round"] == 1
+    save(chronicle)
+    assert Chronicle.saved(tmp_path)[0]["round"] == 2

@@ -121,6 +121,17 @@ def test_folding(loops, values, offset):
         assert np.array_equal(ours, theirs)
 
 
+@settings(max_examples=40)
+@given(finite, offsets)
+def test_folding_into_limbs_that_mean_nothing(loops, values, offset):
+    values = moved(values, offset)
+    for part in (values, moved((values.view(np.uint32) >> 16).astype(np.uint16), offset)):
+        for which in (loops, portable):
+            high, low = np.full(part.size, -7, np.int64), np.full(part.size, 1 << 62, np.int64)
+            which.fold(part, high, low, fresh=True)
+            assert np.array_equal((high, low), folded(portable, [part], part.size))
+
+
 @settings(max_examples=30)
 @given(finite)
 def test_bfloat16_is_folded_as_the_float32_that_it_is(loops, values):
@@ -274,6 +285,8 @@ def test_packing(loops, limbs, offset):
         assert which.merge_packed(payload, *mine) == FINE
         assert np.array_equal(mine[0] - 1, high)
         assert np.array_equal(mine[1] + 5, low)
+        assert which.merge_packed(payload, *mine, fresh=True) == FINE
+        assert np.array_equal(mine, (high, low))
 
 
 @settings(max_examples=80)

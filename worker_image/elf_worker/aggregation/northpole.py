@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field, replace
 
-from elf_worker.aggregation import ids, robust
+from elf_worker.aggregation import ids
 from elf_worker.aggregation.effects import (
     Close,
     Effect,
@@ -18,10 +19,11 @@ from elf_worker.aggregation.effects import (
     Stop,
 )
 from elf_worker.aggregation.lane import INLINE, Lane
+from elf_worker.aggregation.observations import Observations
 from elf_worker.aggregation.stragglers import Straggler, Stragglers
 from elf_worker.aggregation.tally import Intake, Tally, count_reasons, parted
 from elf_worker.contract import MAX_PAYLOAD, WIRE_VERSION, Phase, Wiring
-from elf_worker.exact import NotSummableError, mean_of_packed
+from elf_worker.exact import NotSummableError, measures_of_packed
 from elf_worker.messages import (
     Accepted,
     Assign,
@@ -81,8 +83,8 @@ class Snapshot:
 
     stamp: Stamp
     weights: Payload
-    rest: Payload
-    """What else belongs to the state: MDCs that keep it have the weights already."""
+    rest: Payload = None
+    """What else belongs to the state: MDCs that keep it have the weights already. None: see `keep`."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,19 @@ class RoundLog:
     missing: list[int]
     by_mdc: dict[int, int]
     reasons: dict[str, int]
-    statistics: State = field(default_factory=dict)
-    """Of all homes and MDCs together."""
-    statistics_by_mdc: dict[int, State] = field(default_factory=dict)
     homes: int = 0
     """How many homes this round had."""
+    seen: Observations | None = field(default=None, repr=False, compare=False)
+
+    @functools.cached_property
+    def statistics(self) -> State:
+        """Of all homes and MDCs together."""
+        return self.seen.together() if self.seen is not None else {}
+
+    @functools.cached_property
+    def statistics_by_mdc(self) -> dict[int, State]:
+        """Of each MDC and its homes."""
+        return self.seen.by_mdc() if self.seen is not None else {}
 
 
 @dataclass
@@ -121,9 +131,8 @@ class _Round:
     homes: int
     """Its homes are `0 .. homes-1`, decided when it begins."""
     quorum: int
+    seen: Observations
     by_mdc: dict[int, int] = field(default_factory=dict)
-    statistics: State = field(default_factory=dict)
-    statistics_by_mdc: dict[int, State] = field(default_factory=dict)
     own: dict[str, float] = field(default_factory=dict)
     """UID of an MDC → seconds of the round that were its own and not its homes'; NaN if it does not say."""
     quiet: bool = True
@@ -328,6 +337,13 @@ class NorthPole:
             out += self._publish(index)
         return out + self._keep(everyone=True) + self._answer_locating()
 
+    def keep(self, stamp: Stamp, rest: Payload) -> list[Effect]:
+        """The rest of the state that `ready` has published: give it to the keepers."""
+        if self._snapshot is None or stamp != self._stamp:
+            return []
+        self._snapshot = replace(self._snapshot, rest=rest)
+        return self._keep(everyone=True)
+
     def watch(self, homes: list[int]) -> list[Effect]:
         """Have the paths of these homes in the statistics from now on."""
         self._watched = ids.to_wire(ids.mask_of(homes))
@@ -483,7 +499,8 @@ class NorthPole:
         assert self._snapshot is not None
         size = memoryview(self._snapshot.weights).nbytes // 4 + 1
         spent = self._round.tally.total if self._round is not None else None
-        return _Round(now, Tally(size, self._intake, total=spent), *self._wanted())
+        tally = Tally(size, self._intake, total=spent)
+        return _Round(now, tally, *self._wanted(), Observations(self._statistics))
 
     def _begin_anew(self, now: float) -> list[Effect]:
         """There are fewer homes now: begin the round once more, with those who remain.
@@ -540,7 +557,7 @@ class NorthPole:
         return [accepted, *self._maybe_close(now)]
 
     def _observe(self, index: int, message: Submit, total: Payload, extra: Payload, now: float) -> None:
-        """Add up what the MDC's homes did, and what the MDC itself did."""
+        """Note what the MDC's homes did, and what the MDC itself did."""
         round_, product = self._round, self._statistics
         assert round_ is not None
         pace = message.pace
@@ -548,24 +565,29 @@ class NorthPole:
         round_.own[self._members[index].uid] = own if pace is None else max(0.0, own)
         if not product.statistics:
             return
-        states = [product.from_wire(extra), product.from_wire(extra)]  # two owners, two states
-        if homes := ids.from_wire(message.members).bit_count():
-            size = round_.tally.size
-            mean = mean_of_packed(size, total, message.bound, message.weight)
+        wire = bytes(extra)
+        homes = ids.from_wire(message.members).bit_count()
+        if not homes:
+            round_.seen.note(index, wire, None)
+            return
+        nbytes, sent = memoryview(total).nbytes, round_.observe_sent(self._members[index].link)
+
+        def look() -> None:
+            norm, loss = measures_of_packed(round_.tally.size, total, message.weight)
             seen = MdcObservation(
                 mdc=index,
                 round=message.stamp.round,
                 seconds=now - round_.started,
                 homes=homes,
                 weight=message.weight,
-                loss=float(mean[-1]),
-                gradient_norm=robust.norm(mean[:-1]),
-                bytes_up=memoryview(total).nbytes + memoryview(extra).nbytes,
-                bytes_down=round_.observe_sent(self._members[index].link),
+                loss=loss,
+                gradient_norm=norm,
+                bytes_up=nbytes + len(wire),
+                bytes_down=sent,
             )
-            states = [product.combine(state, product.of_mdc(seen)) for state in states]
-        product.combine(round_.statistics, states[0])
-        product.combine(round_.statistics_by_mdc.setdefault(index, {}), states[1])
+            round_.seen.note(index, wire, seen)
+
+        self._intake.lane.run(look, nbytes)
 
     def _reject(self, link: LinkId, message: Submit, reason: str, why: str) -> list[Effect]:
         self.refused[reason] = self.refused.get(reason, 0) + 1
@@ -597,7 +619,7 @@ class NorthPole:
         self._round.stepping = True
         if self._watch_pace and self._round.quiet and all(map(math.isfinite, self._round.own.values())):
             self._slow = self._watch_pace.note(self._round.own)
-        reasons = dict(tally.reasons)
+        total, reasons = tally.total, dict(tally.reasons)
         if absent := (self._absent & everyone & ~tally.settled).bit_count():
             count_reasons(reasons, {"Absent": absent})
         self.last_round = RoundLog(
@@ -608,26 +630,26 @@ class NorthPole:
             missing=ids.ids_of(everyone & ~tally.members),
             by_mdc=dict(sorted(self._round.by_mdc.items())),
             reasons=reasons,
-            statistics=self._round.statistics,
-            statistics_by_mdc=self._round.statistics_by_mdc,
             homes=self._round.homes,
+            seen=self._round.seen,
         )
-        return [Step(self._snapshot.stamp, tally.total, tally.weight)]
+        return [Step(self._snapshot.stamp, total, tally.weight)]
 
     # -- state that outlives this process -----------------------------------------------------------------
 
     def _keep(self, everyone: bool = False) -> list[Effect]:
         """Give the newest state to the keepers that lack it (`everyone`: it is new, all of them lack it)."""
-        if self._snapshot is None or self.finish is not None or self._round is None:
+        snapshot = self._snapshot
+        if snapshot is None or snapshot.rest is None or self.finish is not None or self._round is None:
             return []
-        mark = (self.rules.epoch, self._snapshot.stamp)
+        mark = (self.rules.epoch, snapshot.stamp)
         out: list[Effect] = []
         for index in sorted(self._members)[:KEEPERS]:
             member = self._members[index]
             if everyone or member.holds != mark:
                 self._members[index] = replace(member, holds=mark)
-                out.append(Send(member.link, Keep(*mark), self._snapshot.rest))
-                self._round.note_sent(member.link, self._snapshot.rest)
+                out.append(Send(member.link, Keep(*mark), snapshot.rest))
+                self._round.note_sent(member.link, snapshot.rest)
         return out
 
     def _recover(self, now: float) -> list[Effect]:

@@ -5,9 +5,8 @@ from elf_worker.exact.accumulator import (
     NotSummableError,
     check_packed,
     check_vector,
-    mean_norm2_of_packed,
     mean_of,
-    mean_of_packed,
+    measures_of_packed,
 )
 from elf_worker.exact.form import max_packed_bytes
 
@@ -17,7 +16,6 @@ __all__ = [
     "check_packed",
     "check_vector",
     "max_packed_bytes",
-    "mean_norm2_of_packed",
     "mean_of",
-    "mean_of_packed",
+    "measures_of_packed",
 ]

@@ -22,6 +22,7 @@ References: `tests/unit/worker/test_exact.py` states these laws as properties.
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any, Final
 
@@ -67,12 +68,13 @@ class ExactSum:
     Memory: 16 bytes per element, whatever the number of contributions.
     """
 
-    __slots__ = ("_grown", "_high", "_low", "_raw", "_room", "bound", "size")
+    __slots__ = ("_fresh", "_grown", "_high", "_low", "_raw", "_room", "bound", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._high: Ints = np.zeros(size, np.int64)
-        self._low: Ints = np.zeros(size, np.int64)
+        self._high: Ints = np.empty(size, np.int64)
+        self._low: Ints = np.empty(size, np.int64)
+        self._fresh = True  # nothing was added: what lies in the limbs means nothing
         self._room: Bytes | None = None
         self._raw = 0  # additions since the constants were last subtracted
         self._grown = 0  # additions and merges since limbs were last carried
@@ -103,7 +105,8 @@ class ExactSum:
         Raises NotSummableError, and changes nothing, for another shape or dtype.
         """
         self._check_shape(values)
-        arithmetic.current.fold(_in_a_row(values), self._high, self._low)
+        arithmetic.current.fold(_in_a_row(values), self._high, self._low, self._fresh)
+        self._fresh = False
         self._raw += 1
         self._grow()
 
@@ -139,13 +142,14 @@ class ExactSum:
         Raises NotSummableError, and changes nothing, for bytes of another length.
         """
         packed = _bytes_of(payload)
-        _refuse(arithmetic.current.merge_packed(packed, self._high, self._low), packed, self.size)
+        word = arithmetic.current.merge_packed(packed, self._high, self._low, self._fresh)
+        _refuse(word, packed, self.size)
+        self._fresh = False
         self._grow()
 
     def clear(self) -> None:
         """Forget everything: the identity again, in the same memory."""
-        self._high.fill(0)
-        self._low.fill(0)
+        self._fresh = True
         self._raw = self._grown = self.bound = 0
 
     def mean(self, weight: float) -> Floats:
@@ -172,6 +176,7 @@ class ExactSum:
 
         `tail` is put behind them.
         """
+        self._fill()
         room = self._room_for(max_packed_bytes(self.size) + len(tail))
         packed = arithmetic.current.pack(self._high, self._low, *self._surplus(), tail, room)
         self._raw = self._grown = 0
@@ -203,6 +208,7 @@ class ExactSum:
         high, low = _limbs(size, payload, bound)
         result = cls(size)
         result._high[:], result._low[:] = high, low
+        result._fresh = False
         result._grown = 1  # the range has one value more than canonical limbs
         result.bound = bound
         return result
@@ -215,6 +221,7 @@ class ExactSum:
 
     def _take(self, high: Ints, low: Ints, bound: int) -> None:
         self.reserve(bound)
+        self._fill()
         arithmetic.current.merge(self._high, self._low, high, low)
         self._grow()
 
@@ -225,10 +232,18 @@ class ExactSum:
 
     def _settle(self) -> None:
         """Subtract the constants of raw additions and carry: the canonical form."""
+        self._fill()
         if not self._grown:
             return  # it is canonical already
         arithmetic.current.settle(self._high, self._low, *self._surplus())
         self._raw = self._grown = 0
+
+    def _fill(self) -> None:
+        """Have limbs that mean something, also before anything is added."""
+        if self._fresh:
+            self._high.fill(0)
+            self._low.fill(0)
+            self._fresh = False
 
     def _surplus(self) -> tuple[int, int]:
         return _wrap(self._raw * _HIGH_PATTERN), _wrap(self._raw * _LOW_PATTERN)
@@ -242,26 +257,19 @@ def mean_of(size: int, payload: Any, bound: int, weight: float) -> Floats:
     return mean
 
 
-def mean_of_packed(size: int, payload: Any, bound: int, weight: float) -> Floats:
-    """The mean (`ExactSum.mean`) of the sum with these bytes (`pack`), without a copy of the sum.
+def measures_of_packed(size: int, payload: Any, weight: float) -> tuple[float, float]:
+    """Of the mean (`ExactSum.mean`) of a packed sum: the norm of all elements but the last, and the last.
 
-    Raises NotSummableError for what `check_packed` refuses.
+    The payload has passed `check_packed`, and `size` is not 0. Needs no memory for the mean.
     """
-    mean: Floats = np.empty(size, np.float32)
-    _mean_of_packed(size, payload, bound, weight, mean, 0)
-    return mean
-
-
-def mean_norm2_of_packed(size: int, payload: Any, bound: int, weight: float, counted: int) -> float:
-    """`ExactSum.mean_norm2` of the sum with these bytes (`pack`); refuses what `mean_of_packed` does."""
-    return _mean_of_packed(size, payload, bound, weight, None, counted)
-
-
-def _mean_of_packed(
-    size: int, payload: Any, bound: int, weight: float, mean: Floats | None, counted: int
-) -> float:
-    check_packed(size, payload, bound)
-    return arithmetic.current.mean_packed(_bytes_of(payload), size, float(weight), mean, counted)
+    packed = _bytes_of(payload)
+    norm2 = arithmetic.current.mean_packed(packed, size, float(weight), None, size - 1)
+    header = packed[2 * form.blocks_of(size) - 2 :][:2]
+    count = (size - 1) % form.BLOCK + 1
+    block = np.concatenate((header, packed[packed.size - count * int(header[0]) :]))
+    mean: Floats = np.empty(count, np.float32)
+    arithmetic.current.mean_packed(block, count, float(weight), mean, 0)
+    return math.sqrt(norm2), float(mean[-1])
 
 
 def check_vector(values: Floats | Halves) -> int:

@@ -22,8 +22,11 @@ class Arithmetic(Protocol):
     def largest(self, values: Floats | Halves) -> float:
         """`max |x|`, 0 of none; NaN if any element is."""
 
-    def fold(self, values: Floats | Halves, high: Ints, low: Ints) -> None:
-        """Add to the limbs, with the magic constants' patterns on top: each limb's once for each call."""
+    def fold(self, values: Floats | Halves, high: Ints, low: Ints, fresh: bool = False) -> None:
+        """Add to the limbs, with the magic constants' patterns on top: each limb's once for each call.
+
+        `fresh`: to zero, whatever lies there. That saves clearing the limbs, and reading them.
+        """
 
     def settle(self, high: Ints, low: Ints, more_high: int, more_low: int) -> None:
         """Take these off all limbs, modulo 2^64, and carry: canonical limbs of the same value."""
@@ -60,8 +63,8 @@ class Arithmetic(Protocol):
     def check_packed(self, payload: Bytes, size: int, bound: int) -> int:
         """One of `form`'s words: whether this is a packed sum with magnitudes of at most `bound`."""
 
-    def merge_packed(self, payload: Bytes, high: Ints, low: Ints) -> int:
-        """`merge` of a packed sum that has been checked.
+    def merge_packed(self, payload: Bytes, high: Ints, low: Ints, fresh: bool = False) -> int:
+        """`merge` of a packed sum that has been checked; `fresh` as in `fold`.
 
         Not FINE, and nothing is changed, if its length is another than its headers say.
         """

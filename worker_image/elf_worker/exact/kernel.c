@@ -91,7 +91,7 @@ EXPORT int elf_level(int most) { return 0 * most; }
 #endif
 
 /* Raised with every change of a function's meaning: a library left over from another version is not used. */
-EXPORT int elf_version(void) { return 1; }
+EXPORT int elf_version(void) { return 2; }
 
 /* -- small things --------------------------------------------------------------------------------------- */
 
@@ -149,31 +149,42 @@ BODY uint32_t largest_half_body(const u16 *restrict values, size_t n)
 }
 FUNCTION(uint32_t, largest_half, (const u16 *restrict values, size_t n), (values, n))
 
-BODY void fold_one(double wide, i64 *high, i64 *low)
+/* `fresh`: the limbs hold nothing yet, whatever lies there. Callers pass a constant, for a loop of its own. */
+BODY void increase(int fresh, i64 *limb, uint64_t more)
+{
+    *limb = (int64_t)(fresh ? more : (uint64_t)*limb + more);
+}
+
+BODY void fold_one(int fresh, double wide, i64 *high, i64 *low)
 {
     double top = wide + HIGH_MAGIC;
-    *high = (int64_t)((uint64_t)*high + bits_of(top));
+    increase(fresh, high, bits_of(top));
     top -= HIGH_MAGIC;
     wide -= top;
     wide += LOW_MAGIC;
-    *low = (int64_t)((uint64_t)*low + bits_of(wide));
+    increase(fresh, low, bits_of(wide));
 }
 
-BODY void fold_body(const f32 *restrict values, size_t n, i64 *restrict high, i64 *restrict low)
+BODY void fold_body(const f32 *restrict values, size_t n, i64 *restrict high, i64 *restrict low, int fresh)
 {
-    for (size_t i = 0; i < n; i++)
-        fold_one(values[i], high + i, low + i);
+    for (size_t i = 0; fresh && i < n; i++)
+        fold_one(1, values[i], high + i, low + i);
+    for (size_t i = 0; !fresh && i < n; i++)
+        fold_one(0, values[i], high + i, low + i);
 }
-FUNCTION(void, fold, (const f32 *restrict values, size_t n, i64 *restrict high, i64 *restrict low),
-         (values, n, high, low))
+FUNCTION(void, fold, (const f32 *restrict values, size_t n, i64 *restrict high, i64 *restrict low, int fresh),
+         (values, n, high, low, fresh))
 
-BODY void fold_half_body(const u16 *restrict values, size_t n, i64 *restrict high, i64 *restrict low)
+BODY void fold_half_body(const u16 *restrict values, size_t n, i64 *restrict high, i64 *restrict low, int fresh)
 {
-    for (size_t i = 0; i < n; i++)
-        fold_one(float_of((uint32_t)values[i] << 16), high + i, low + i);
+    for (size_t i = 0; fresh && i < n; i++)
+        fold_one(1, float_of((uint32_t)values[i] << 16), high + i, low + i);
+    for (size_t i = 0; !fresh && i < n; i++)
+        fold_one(0, float_of((uint32_t)values[i] << 16), high + i, low + i);
 }
-FUNCTION(void, fold_half, (const u16 *restrict values, size_t n, i64 *restrict high, i64 *restrict low),
-         (values, n, high, low))
+FUNCTION(void, fold_half,
+         (const u16 *restrict values, size_t n, i64 *restrict high, i64 *restrict low, int fresh),
+         (values, n, high, low, fresh))
 
 BODY void settle_body(i64 *restrict high, i64 *restrict low, size_t n, int64_t more_high, int64_t more_low)
 {
@@ -372,20 +383,33 @@ BODY void read_planes(int width, const u8 *restrict in, size_t block, size_t at,
         values[i] = read_element(width, in, block, at + i);
 }
 
-BODY void merge_planes(int width, const u8 *restrict in, size_t n, int trailing, i64 *restrict high, i64 *restrict low)
+BODY void merge_planes(int fresh, int width, const u8 *restrict in, size_t n, int trailing, i64 *restrict high,
+                       i64 *restrict low)
 {
     if (trailing < RATIO)
         for (size_t i = 0; i < n; i++) {
             int64_t value = read_element(width, in, n, i), top = ((value >> (RATIO - 1 - trailing)) + 1) >> 1;
             uint64_t rest = ((uint64_t)value - ((uint64_t)top << (RATIO - trailing))) << trailing;
-            high[i] = (int64_t)((uint64_t)high[i] + (uint64_t)top);
-            low[i] = (int64_t)((uint64_t)low[i] + rest);
+            increase(fresh, high + i, (uint64_t)top);
+            increase(fresh, low + i, rest);
         }
     else
         for (size_t i = 0; i < n; i++) {
             uint64_t value = (uint64_t)read_element(width, in, n, i);
-            high[i] = (int64_t)((uint64_t)high[i] + (value << (trailing - RATIO)));
+            increase(fresh, high + i, value << (trailing - RATIO));
+            increase(fresh, low + i, 0);
         }
+}
+
+/* Of a width that has planes; another is left alone. */
+BODY void merge_narrow(int fresh, int width, const u8 *restrict in, size_t n, int trailing, i64 *restrict high,
+                       i64 *restrict low)
+{
+    switch (width) {
+#define CASE(w) case w: merge_planes(fresh, w, in, n, trailing, high, low); break;
+        EACH_WIDTH(CASE)
+#undef CASE
+    }
 }
 
 typedef struct { uint64_t any; int64_t low, high; } Reach;
@@ -514,28 +538,38 @@ BODY int check_packed_body(const u8 *restrict payload, size_t bytes, size_t n, u
 FUNCTION(int, check_packed, (const u8 *restrict payload, size_t bytes, size_t n, uint64_t bound),
          (payload, bytes, n, bound))
 
+BODY void clear(i64 *restrict high, i64 *restrict low, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        high[i] = 0;
+    for (size_t i = 0; i < n; i++)
+        low[i] = 0;
+}
+
 /* Adds what was packed. WRONG_SIZE or BAD_HEADER, with nothing changed, for what `check_packed` would refuse so. */
 BODY int merge_packed_body(const u8 *restrict payload, size_t bytes, size_t n, i64 *restrict high,
-                           i64 *restrict low)
+                           i64 *restrict low, int fresh)
 {
     int trouble = check_length(payload, bytes, n);
     const u8 *header = payload, *body = payload + 2 * ((n + BLOCK - 1) / BLOCK);
     for (size_t start = 0; !trouble && start < n; start += BLOCK, header += 2) {
         size_t block = smaller(BLOCK, n - start);
+        int narrow = header[0] && header[0] != WIDE;
+        if (fresh && !narrow)
+            clear(high + start, low + start, block);
         if (header[0] == WIDE)
             merge_body(high + start, low + start, block, (const i64 *)body, (const i64 *)body + block);
-        switch (header[0]) {
-#define CASE(w) case w: merge_planes(w, body, block, header[1], high + start, low + start); break;
-            EACH_WIDTH(CASE)
-#undef CASE
-        }
+        else if (fresh)
+            merge_narrow(1, header[0], body, block, header[1], high + start, low + start);
+        else
+            merge_narrow(0, header[0], body, block, header[1], high + start, low + start);
         body += block * (size_t)header[0];
     }
     return trouble;
 }
 FUNCTION(int, merge_packed,
-         (const u8 *restrict payload, size_t bytes, size_t n, i64 *restrict high, i64 *restrict low),
-         (payload, bytes, n, high, low))
+         (const u8 *restrict payload, size_t bytes, size_t n, i64 *restrict high, i64 *restrict low, int fresh),
+         (payload, bytes, n, high, low, fresh))
 
 /* As `mean`, of what was packed. Negative, with nothing written, for another length than the headers say. */
 BODY double mean_packed_body(const u8 *restrict payload, size_t bytes, size_t n, double weight,

@@ -17,7 +17,7 @@ import numpy as np
 from elf_worker.exact.form import Bytes, Floats, Halves, Ints, max_packed_bytes
 
 LIBRARY: Final = Path(__file__).with_name("_kernel.so")
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 _AT, _SIZE, _INT, _LONG = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int64
 _DOUBLE, _BITS, _BOUND = ctypes.c_double, ctypes.c_uint32, ctypes.c_uint64
@@ -26,8 +26,8 @@ _FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {  # result, then arguments
     "level": (_INT, _INT),
     "largest": (_BITS, _AT, _SIZE),
     "largest_half": (_BITS, _AT, _SIZE),
-    "fold": (None, _AT, _SIZE, _AT, _AT),
-    "fold_half": (None, _AT, _SIZE, _AT, _AT),
+    "fold": (None, _AT, _SIZE, _AT, _AT, _INT),
+    "fold_half": (None, _AT, _SIZE, _AT, _AT, _INT),
     "settle": (None, _AT, _AT, _SIZE, _LONG, _LONG),
     "merge": (None, _AT, _AT, _SIZE, _AT, _AT),
     "within": (_INT, _AT, _SIZE, _LONG),
@@ -35,7 +35,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {  # result, then arguments
     "mean": (_DOUBLE, _AT, _AT, _SIZE, _DOUBLE, _AT, _SIZE),
     "pack": (_SIZE, _AT, _AT, _SIZE, _LONG, _LONG, _AT),
     "check_packed": (_INT, _AT, _SIZE, _SIZE, _BOUND),
-    "merge_packed": (_INT, _AT, _SIZE, _SIZE, _AT, _AT),
+    "merge_packed": (_INT, _AT, _SIZE, _SIZE, _AT, _AT, _INT),
     "mean_packed": (_DOUBLE, _AT, _SIZE, _SIZE, _DOUBLE, _AT, _SIZE),
 }
 
@@ -61,11 +61,11 @@ class Kernel:
         of = self._c.elf_largest_half if half else self._c.elf_largest
         return float(struct.unpack("<f", struct.pack("<I", of(_at(values), values.size)))[0])
 
-    def fold(self, values: Floats | Halves, high: Ints, low: Ints) -> None:
+    def fold(self, values: Floats | Halves, high: Ints, low: Ints, fresh: bool = False) -> None:
         """See `Arithmetic.fold`."""
         half = values.dtype == np.uint16
         into = self._c.elf_fold_half if half else self._c.elf_fold
-        into(_at(values), values.size, _at(high), _at(low))
+        into(_at(values), values.size, _at(high), _at(low), fresh)
 
     def settle(self, high: Ints, low: Ints, more_high: int, more_low: int) -> None:
         """See `Arithmetic.settle`."""
@@ -108,9 +108,10 @@ class Kernel:
         """See `Arithmetic.check_packed`."""
         return int(self._c.elf_check_packed(_at(payload), payload.size, size, bound))
 
-    def merge_packed(self, payload: Bytes, high: Ints, low: Ints) -> int:
+    def merge_packed(self, payload: Bytes, high: Ints, low: Ints, fresh: bool = False) -> int:
         """See `Arithmetic.merge_packed`."""
-        return int(self._c.elf_merge_packed(_at(payload), payload.size, high.size, _at(high), _at(low)))
+        into = self._c.elf_merge_packed
+        return int(into(_at(payload), payload.size, high.size, _at(high), _at(low), fresh))
 
     def mean_packed(
         self, payload: Bytes, size: int, weight: float, mean: Floats | None, counted: int

@@ -49,8 +49,10 @@ def largest(values: Floats | Halves) -> float:
     return most
 
 
-def fold(values: Floats | Halves, high: Ints, low: Ints) -> None:
+def fold(values: Floats | Halves, high: Ints, low: Ints, fresh: bool = False) -> None:
     """See `Arithmetic.fold`."""
+    if fresh:
+        _clear(high, low)
     length = min(values.size, _CHUNK)
     all_wide, all_top = np.empty(length), np.empty(length)
     for part in _parts(values.size):
@@ -143,10 +145,12 @@ def check_packed(payload: Bytes, size: int, bound: int) -> int:
     return FINE
 
 
-def merge_packed(payload: Bytes, high: Ints, low: Ints) -> int:
+def merge_packed(payload: Bytes, high: Ints, low: Ints, fresh: bool = False) -> int:
     """See `Arithmetic.merge_packed`."""
     trouble = _check_length(payload, high.size)
     if not trouble:
+        if fresh:
+            _clear(high, low)
         for part, width, trailing, body in _packed_blocks(payload, high.size):
             if width:
                 merge(high[part], low[part], *_unpacked(body, width, trailing))
@@ -186,6 +190,11 @@ def _packed_blocks(payload: Bytes, size: int) -> Iterator[tuple[slice, int, int,
         end = at + width * (part.stop - part.start)
         yield part, width, trailing, payload[at:end]
         at = end
+
+
+def _clear(high: Ints, low: Ints) -> None:
+    high.fill(0)
+    low.fill(0)
 
 
 def _widened(values: Halves) -> Floats:

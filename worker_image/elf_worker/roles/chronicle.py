@@ -33,7 +33,8 @@ class Unsaved:
 
     directory: pathlib.Path
     lines: str
-    statistics: bytes
+    statistics: bytes | None
+    """None: those that are stored already are good enough."""
 
     def store(self) -> None:
         """Write it. A disk that is full or slow stops no training: what cannot be written is lost."""
@@ -41,7 +42,8 @@ class Unsaved:
             self.directory.mkdir(parents=True, exist_ok=True)
             with (self.directory / HISTORY_FILE).open("a") as file:
                 file.write(self.lines)
-            files.write_atomically(self.directory / STATISTICS_FILE, self.statistics, durable=False)
+            if self.statistics is not None:
+                files.write_atomically(self.directory / STATISTICS_FILE, self.statistics, durable=False)
         except OSError as error:
             _log.warning("history and statistics cannot be written: %s", error)
 
@@ -56,8 +58,7 @@ class Chronicle:
         """All rounds together."""
         self.last: State = {}
         """The last round, all MDCs together."""
-        self.by_mdc: dict[int, State] = {}
-        """The last round, each MDC for itself."""
+        self._log: RoundLog | None = None
         self.round = 0
         self.population: list[dict[str, int]] = []
         """How many homes the rounds had: each change, and the rounds that were done then."""
@@ -66,8 +67,13 @@ class Chronicle:
 
     def note(self, log: RoundLog) -> None:
         """A round has been closed."""
-        self.round, self.last, self.by_mdc = log.round, log.statistics, log.statistics_by_mdc
+        self.round, self.last, self._log = log.round, log.statistics, log
         self._product.combine(self.total, self._product.copied(log.statistics))
+
+    @property
+    def by_mdc(self) -> dict[int, State]:
+        """The last round, each MDC for itself."""
+        return self._log.statistics_by_mdc if self._log is not None else {}
 
     def write(
         self, log: RoundLog, loss: float | None, metrics: dict[str, float], npdc: dict[str, float]
@@ -96,13 +102,15 @@ class Chronicle:
         if self._directory is not None:
             self._unwritten.append(json.dumps(record) + "\n")
 
-    def unsaved(self) -> Unsaved | None:
-        """What the folder lacks: new records, what `report` says, and what `homes_between` needs."""
+    def unsaved(self, whole: bool = True) -> Unsaved | None:
+        """What the folder lacks: new records, and, if `whole`, what `report` and `homes_between` say."""
         if self._directory is None:
             return None
+        lines, self._unwritten = self._unwritten, []
+        if not whole:
+            return Unsaved(self._directory, "".join(lines), None)
         last = base64.b64encode(self._product.to_wire(self.last)).decode()
         data = json.dumps({"report": self.report(), "population": self.population, "last": last})
-        lines, self._unwritten = self._unwritten, []
         return Unsaved(self._directory, "".join(lines), data.encode())
 
     @classmethod

@@ -23,17 +23,26 @@ class Desk:
     def __init__(self, name: str) -> None:
         self.thread = ThreadPoolExecutor(1, name)
         self._taken: dict[str, deque[float]] = {}
+        self._given = 0
+        """Calls that the thread has not returned from."""
 
     def quick(self, work: Callable[..., Any]) -> bool:
-        """Whether none of the last calls took long. Work that was never done is not quick."""
+        """Whether none of the last calls took long. Work that was never done is not quick.
+
+        Nor is what has to wait for its turn, behind what the thread is doing.
+        """
         taken = self._taken.get(work.__name__)
-        return taken is not None and max(taken) < QUICK_SECONDS
+        return not self._given and taken is not None and max(taken) < QUICK_SECONDS
 
     async def do(self, work: Callable[..., Any], *args: Any) -> Any:
         """Its result, or what it raises."""
         if self.quick(work):
             return self.timed(work, *args)
-        return await asyncio.get_running_loop().run_in_executor(self.thread, self.timed, work, *args)
+        self._given += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.thread, self.timed, work, *args)
+        finally:
+            self._given -= 1
 
     def timed(self, work: Callable[..., Any], *args: Any) -> Any:
         """Do it here."""

@@ -34,6 +34,8 @@ NAMED = 20
 SHOWN_CHANGES = 20
 """Changes of the number of homes in progress; the report has all."""
 RATE_ROUNDS = 50
+STATISTICS_SECONDS = 1.0
+"""How long, at least, statistics in the folder stay as they are; history is added to more often."""
 LAST_WORD_SECONDS = 60.0
 
 
@@ -78,6 +80,7 @@ class NpdcShell(Shell):
         self._undelivered = ""
         """Why the folder for the model cannot be written, as last seen."""
         self._published: dict[str, Any] = {}
+        self._saved_at = -math.inf
 
     async def train(self) -> Stop:
         """Until the job has ended and the board knows."""
@@ -161,13 +164,12 @@ class NpdcShell(Shell):
         log = self.pole.last_round
         if self._span is not None:
             self._span.end(counted=log.counted, failed=log.failed)
-        self.chronicle.note(log)
-        self._trainer.statistics = self.chronicle.to_bytes()
         began = self.now()
         everyone = not log.missing
         work = (step.stamp, step.total, step.weight, everyone, log.homes)
         snapshot = await self._guarded(self._trainer.step, *work)
         if snapshot is None:
+            self.chronicle.note(log)
             return
         self._closings.append(self.now())
         for index, count in log.by_mdc.items():
@@ -175,7 +177,10 @@ class NpdcShell(Shell):
         await self._go_on(snapshot, log, self.now() - began)
 
     async def _go_on(self, snapshot: Snapshot, log: RoundLog | None = None, stepping: float = 0.0) -> None:
-        """Evaluate if it is time, then publish the next round or end. `log` is of the round just done."""
+        """Evaluate if it is time, then publish the next round or end. `log` is of the round just done.
+
+        Homes wait for the weights alone: the round is written up while they compute the next one.
+        """
         trainer = self._trainer
         assert trainer is not None
         changes = trainer.record.population
@@ -184,24 +189,36 @@ class NpdcShell(Shell):
         began = self.now()
         if trainer.due() and trainer.record.evaluated_round != snapshot.stamp.round:
             if await self._guarded(trainer.evaluate) is None:
+                self._write_up(trainer, log, spent)
                 return
             spent["evaluating"] = self.now() - began
-        if log is not None:
-            metrics = trainer.record.metrics if "evaluating" in spent else {}
-            self.chronicle.write(log, trainer.record.loss, metrics, spent)
         try:
             over = trainer.finished()
         except ValueError as error:
+            self._write_up(trainer, log, spent)
             self._fail("InvalidSpec", str(error))
             return
-        finish = None
         if over is not None:
+            self._write_up(trainer, log, spent)
             finish = await self._conclude(trainer, snapshot, over)
             await self._announce(snapshot, finish)
-        elif self._span is None or log is not None:
+            self.perform(self.pole.ready(snapshot, self.now(), finish))
+            return
+        if self._span is None or log is not None:
             self._span = self._tracer.begin("round", round=snapshot.stamp.round)
-        trace = self._span.context if self._span is not None else ""
-        self.perform(self.pole.ready(snapshot, self.now(), finish, trace))
+        self.perform(self.pole.ready(snapshot, self.now(), trace=self._span.context))
+        self._write_up(trainer, log, spent)
+        rest = await self._at_desk(trainer.preserve, snapshot)
+        self.perform(self.pole.keep(snapshot.stamp, rest))
+
+    def _write_up(self, trainer: Trainer, log: RoundLog | None, spent: dict[str, float]) -> None:
+        """Statistics and history of the round just done, which its state takes along."""
+        if log is None:
+            return
+        self.chronicle.note(log)
+        metrics = trainer.record.metrics if "evaluating" in spent else {}
+        self.chronicle.write(log, trainer.record.loss, metrics, spent)
+        trainer.statistics = self.chronicle.to_bytes()
 
     async def _announce(self, snapshot: Snapshot, finish: Finish) -> None:
         """Have the outcome on the board before children hear it: their leaving must not look like a fault."""
@@ -359,9 +376,11 @@ class NpdcShell(Shell):
                 except boards.BoardError:
                     await asyncio.sleep(self._board.interval)
 
-    async def _save(self) -> None:
+    async def _save(self, whole: bool = True) -> None:
         """The chronicle to its folder, beside the event loop: disks may be slow."""
-        if (unsaved := self.chronicle.unsaved()) is not None:
+        if whole:
+            self._saved_at = self.now()
+        if (unsaved := self.chronicle.unsaved(whole)) is not None:
             await asyncio.to_thread(unsaved.store)
 
     async def _publish(self) -> None:
@@ -371,7 +390,8 @@ class NpdcShell(Shell):
         if progress != self._published:
             await self._board.publish(progress)
             self._published = progress
-            await self._save()
+            ended = self.pole.finish is not None
+            await self._save(whole=ended or self.now() >= self._saved_at + STATISTICS_SECONDS)
 
     def progress(self) -> dict[str, Any]:
         """`status.training`: small, whatever the number of homes."""

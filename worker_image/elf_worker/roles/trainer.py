@@ -17,7 +17,7 @@ from elf_worker import tasks
 from elf_worker.aggregation import population
 from elf_worker.aggregation.northpole import Snapshot
 from elf_worker.contract import JobConfig
-from elf_worker.exact import ExactSum
+from elf_worker.exact import ExactSum, arithmetic
 from elf_worker.messages import Stamp
 from elf_worker.roles import checkpoints, files
 from elf_worker.tasks import TaskError, vectors
@@ -110,15 +110,22 @@ class Trainer:
         had = self._config.homes if homes is None else homes
         self.record.population = population.noted(self.record.population, stamp.round, had)
         self.stamp = Stamp(stamp.round + 1, self._epoch)
-        if not all(bool(p.isfinite().all()) for p in self._model.parameters()):
+        snapshot = self._snapshot()
+        if not math.isfinite(arithmetic.current.largest(np.frombuffer(snapshot.weights, "<f4"))):
             raise TaskError(
                 f"spec.optimizer.args: the weights are not finite after round {self.stamp.round}; "
                 "a smaller learning rate may help"
             )
-        snapshot = self._snapshot()
-        if self._checkpoint is not None and self.stamp.round % self._config.checkpoint_every == 0:
-            self.save_checkpoint(snapshot)
         return snapshot
+
+    def preserve(self, snapshot: Snapshot) -> bytes:
+        """What a copy of the present state needs beside its weights; a checkpoint too, if it is time.
+
+        Between two steps: `snapshot` is of the last one.
+        """
+        if self.stamp.round and self.stamp.round % self._config.checkpoint_every == 0:
+            self.save_checkpoint(snapshot)
+        return self._dump()
 
     def save_checkpoint(self, snapshot: Snapshot) -> None:
         """To the volume, if there is one: whole or not at all."""
@@ -178,7 +185,7 @@ class Trainer:
 
     def _snapshot(self) -> Snapshot:
         weights = vectors.flatten(self._model)
-        return Snapshot(self.stamp, memoryview(weights.data).cast("B"), self._dump())
+        return Snapshot(self.stamp, memoryview(weights.data).cast("B"))
 
     def _dump(self, weights: vectors.Floats | None = None) -> bytes:
         """Weights, optimizer state and record in one safetensors blob: no pickle, nowhere."""

@@ -171,6 +171,8 @@ class JobConfig:
 
 def injected(probability: float, seed: int, *who: object) -> bool:
     """Whether a rehearsed fault strikes: a pure function, true for this share of all `who`."""
+    if probability <= 0:
+        return False
     text = ":".join(map(str, (seed, *who))).encode()
     drawn = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
     return drawn < probability * 2**64

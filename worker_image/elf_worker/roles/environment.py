@@ -18,7 +18,7 @@ class BadEnvironmentError(ValueError):
 
 @dataclass(frozen=True)
 class Environment:
-    """What `elf_operator.builders` puts into every pod."""
+    """What `elf_operator.podbuilder` puts into every pod."""
 
     job: JobConfig
     uid: str

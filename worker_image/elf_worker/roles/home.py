@@ -58,9 +58,9 @@ class HomeShell(Shell):
         if injected(config.home_failure_probability, config.failure_seed, *who):
             rehearsed = "spec.faultInjection.homeFailureProbability"
             answer = Answer(effect.stamp, 0, None, "Injected", rehearsed)
-            asyncio.get_running_loop().call_soon(self._answer, effect, answer)
+            self._loop.call_soon(self._answer, effect, answer)
         elif self._desk.quick(self._gradient):
-            asyncio.get_running_loop().call_soon(self._compute_at_once, effect)
+            self._loop.call_soon(self._compute_at_once, effect)
         else:
             self.spawn(self._compute(effect))
 
@@ -83,7 +83,7 @@ class HomeShell(Shell):
         self._answer(work, answer)
 
     async def _compute(self, work: Compute) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         pause = RETRY_SECONDS
         asked = loop.time()  # the monotonic clock
         span = self._tracer.begin("home", work.trace, home=work.home, round=work.stamp.round)
@@ -107,7 +107,7 @@ class HomeShell(Shell):
 
     async def _compute_many(self, work: ComputeMany) -> None:
         """As `_compute` of each home, added up."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         came = loop.time()
         homes = ids.ids_of(work.homes)
         span = self._tracer.begin(

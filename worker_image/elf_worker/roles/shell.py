@@ -69,7 +69,8 @@ class Shell:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._host: Host | None = None
         self._ready: asyncio.Server | None = None
-        self._stopped: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._stopped: asyncio.Future[Stop] = self._loop.create_future()
 
     # -- running ------------------------------------------------------------------------------------------
 
@@ -101,7 +102,7 @@ class Shell:
 
     def spawn(self, coroutine: Any) -> asyncio.Task[Any]:
         """Background work whose failure ends the process."""
-        task = asyncio.get_running_loop().create_task(coroutine)
+        task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._reap)
         return task
@@ -114,7 +115,7 @@ class Shell:
 
     def now(self) -> float:
         """Seconds on the monotonic clock."""
-        return asyncio.get_running_loop().time()
+        return self._loop.time()
 
     # -- effects ------------------------------------------------------------------------------------------
 
@@ -189,7 +190,7 @@ class Shell:
         if self._host is not None and isinstance(payload, bytearray):
             if isinstance(message, Offer | Bundle | Submit):
                 give_back = functools.partial(self._host.buffers.give_back, payload)
-                self._adder.after(give_back, asyncio.get_running_loop().call_soon_threadsafe)
+                self._adder.after(give_back, self._loop.call_soon_threadsafe)
             else:
                 self._host.buffers.keep(payload)
 

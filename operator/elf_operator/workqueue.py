@@ -19,7 +19,8 @@ from elf_operator.plans import Plan
 from elf_operator.reconcile import Cluster, RefusedError, reconcile
 
 _log = logging.getLogger(__name__)
-RESYNC_SECONDS = 60.0
+RESYNC_SECONDS = 90.0
+"""A look at a job that nothing has happened to: watches miss little, and each look is four requests."""
 LONGEST_BACKOFF = 10.0
 AT_ONCE = 16
 """Jobs that are looked at at the same time."""

@@ -17,7 +17,15 @@ import numpy as np
 from harness import Ratio, Row, Table
 
 from elf_worker.aggregation import robust
-from elf_worker.exact import ExactSum, arithmetic, check_packed, check_vector, kernel, mean_of, mean_of_packed
+from elf_worker.exact import (
+    ExactSum,
+    arithmetic,
+    check_packed,
+    check_vector,
+    kernel,
+    mean_of,
+    measures_of_packed,
+)
 from elf_worker.exact import portable as in_numpy
 
 SIZE = 2_500_000
@@ -116,9 +124,8 @@ def works() -> tuple[dict[str, Callable[[], object]], dict[str, int]]:
         "pack": pack,
         "mean": lambda: other.mean(HOMES),
         "mean of limbs": lambda: mean_of(SIZE, limbs, bound, HOMES),
-        "mean of what is packed": lambda: mean_of_packed(SIZE, packed, bound, HOMES),
+        "norm and loss of what is packed": lambda: measures_of_packed(SIZE, packed, HOMES),
         "norm": lambda: robust.norm(values),
-        "clear": exact.clear,
     }
     return acts, {"whole": len(limbs), "packed": len(packed)}
 

@@ -14,7 +14,8 @@ from e2e.faults import Breaker
 
 pytestmark = [pytest.mark.e2e, pytest.mark.exclusive, pytest.mark.timeout(1500)]
 Make = Callable[..., dict[str, Any]]
-RUN: dict[str, Any] = {"rounds": 1500, "target": None, "evaluateEvery": 100}
+RUN: dict[str, Any] = {"rounds": 4000, "target": None, "evaluateEvery": 500}
+"""More rounds than a machine with time to spare does while all of it happens."""
 AWAY_SECONDS = 20
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import pathlib
+import subprocess
 import sys
 
 import harness
@@ -210,3 +211,10 @@ def test_no_script_hides_a_module_of_the_standard_library() -> None:
     """A script's folder comes first on its path: `operator.py` would be what `collections` imports."""
     scripts = {path.stem for path in (ROOT / "tests" / "bench").rglob("*.py")}
     assert not scripts & sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("script", run.names())
+def test_a_benchmark_can_be_begun(script: str) -> None:
+    """It finds everything that it measures."""
+    command = [sys.executable, str(ROOT / "tests/bench" / f"{script}.py"), "--help"]
+    assert "usage" in subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -25,12 +26,15 @@ from elf_operator.spec import parse_job
 from elf_worker import tasks
 from elf_worker.exact import ExactSum
 from elf_worker.messages import Stamp
+from elf_worker.roles.chronicle import HISTORY_FILE
 from elf_worker.roles.trainer import Trainer
 from elf_worker.tasks import vectors
 
 DEADLINE = 60.0
 """Seconds until a run is given up."""
 ROUNDS = 100
+REDONE = 5
+"""Rounds that an NPDC may take with it, at most."""
 HOMES = 6
 MARK = "RUN_UNDER_TEST"
 """Every process of a run inherits this variable, so the run's processes can be told from all others."""
@@ -304,6 +308,11 @@ def test_killing_each_kind_of_pod_costs_no_bit(undisturbed, start):
             assert 0 <= row["noticedAfter"] < 2, "a crash is acted on within two seconds"
             assert row["servingAfter"] is not None
         assert row["nextRoundAfter"] is not None
+    rounds = [
+        json.loads(line)["round"] for line in (done.run.directory / HISTORY_FILE).read_text().splitlines()
+    ]
+    back = max(before - after for before, after in itertools.pairwise(rounds))
+    assert back <= REDONE, "the NPDC's successor took up a state that MDCs held, and did not start over"
     assert marked(done.run.folder) == {}
 
 

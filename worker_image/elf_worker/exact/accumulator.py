@@ -163,14 +163,6 @@ class ExactSum:
         arithmetic.current.mean(self._high, self._low, float(weight), mean, 0)
         return mean
 
-    def mean_norm2(self, weight: float, counted: int) -> float:
-        """The sum of squares (`Arithmetic.norm2`) of the first `counted` elements of `mean(weight)`.
-
-        Needs no memory.
-        """
-        self._settle()
-        return arithmetic.current.mean(self._high, self._low, float(weight), None, counted)
-
     def pack(self, tail: bytes = b"") -> memoryview:
         """Canonical bytes in the packed form (`form`): at most `max_packed_bytes(size)`, often a third.
 

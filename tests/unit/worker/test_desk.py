@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from elf_worker.roles.desk import Desk
+from elf_worker.roles.desk import QUICK_SECONDS, Desk
 
 SECONDS = 20.0
 
@@ -27,6 +28,30 @@ async def test_what_was_quick_is_done_at_once_from_then_on(desk: Desk) -> None:
     assert (await desk.do(work)).startswith("test")
     assert desk.quick(work)
     assert await desk.do(work) == threading.current_thread().name
+
+
+async def test_work_whose_core_others_had_is_quick(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more pods than cores a gradient takes long by the wall clock."""
+    now = iter(range(1000))
+
+    def work() -> None:
+        pass
+
+    await desk.do(work)
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "monotonic", lambda: float(next(now)))
+        desk.timed(work)
+    assert desk.quick(work)
+
+
+async def test_work_that_waits_is_not_quick(desk: Desk) -> None:
+    """It needs no CPU, but would keep the event loop waiting, too."""
+
+    def work() -> None:
+        threading.Event().wait(2 * QUICK_SECONDS)
+
+    await desk.do(work)
+    assert not desk.quick(work)
 
 
 async def test_quick_work_waits_for_what_the_thread_was_given_before(desk: Desk) -> None:

@@ -27,11 +27,11 @@ def make_deterministic() -> None:
     torch.use_deterministic_algorithms(True)
 
 
-def seed_torch(seed: int) -> None:
+def _seed(seed: int) -> None:
     """What torch draws next, on all devices.
 
-    `torch.manual_seed` writes down a stack trace for GPUs that are not there: up to 1 ms, a third of a small
-    gradient.
+    `torch.manual_seed` writes down a stack trace for GPUs that are not there, which costs a tenth of a small
+    gradient and more.
     """
     if _has_accelerator():
         torch.manual_seed(seed)
@@ -46,7 +46,7 @@ def _has_accelerator() -> bool:
 
 def build_model(task: Task) -> torch.nn.Module:
     """The task's first model. Raises TaskError for one that cannot be trained exactly."""
-    seed_torch(derive_seed(task.seed, "model"))
+    _seed(derive_seed(task.seed, "model"))
     where = "spec.task.entrypoint"
     try:
         model = task.model()
@@ -118,7 +118,7 @@ def home_vector(
 
 def first_batch(task: Task, home: int, round: int) -> Any:
     """The batch of a home that takes one step. Raises TaskError as `home_vector` does."""
-    seed_torch(derive_seed(task.seed, "home", home, round))  # for dropout and the like
+    _seed(derive_seed(task.seed, "home", home, round))  # for dropout and the like
     [batch] = _batches(task, home, round, 1)
     return batch
 
@@ -154,7 +154,7 @@ def pseudo_vector(
     optimizer of the steps, anew each round: nothing of a home outlives a round. Raises TaskError as
     `home_vector` does.
     """
-    seed_torch(derive_seed(task.seed, "home", home, round))
+    _seed(derive_seed(task.seed, "home", home, round))
     before = torch.from_numpy(flatten(model))
     optimizer = optimize(model.parameters())
     total, losses = 0, torch.zeros(())

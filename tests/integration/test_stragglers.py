@@ -18,29 +18,32 @@ import yaml
 
 pytestmark = pytest.mark.slow
 DEADLINE = 120.0
-STOPPED_SECONDS, RUNNING_SECONDS = 0.3, 0.005
-"""A round needs more than one turn of an MDC, so it costs this one at least one stop."""
+STOPPED_SECONDS, RUNNING_SECONDS = 0.5, 0.005
+GRADIENT_SECONDS = 0.05
+"""More than a turn of the stopped MDC: gradients come in another turn than their weights left in, so that
+each round costs it a stop, however quick it is."""
 DAWDLER = '''
 import time
 from elf_worker.tasks.naughty_or_nice import NaughtyOrNice
 
 class Dawdler(NaughtyOrNice):
-    """Home 0 takes its time."""
-    def __init__(self, pause=0.0, **kwargs):
+    """The first homes take their time."""
+    def __init__(self, pause=0.0, dawdlers=1, **kwargs):
         super().__init__(**kwargs)
-        self.pause = pause
+        self.pause, self.dawdlers = pause, dawdlers
 
     def batches(self, home, round):
-        if home == 0:
+        if home < self.dawdlers:
             time.sleep(self.pause)
         yield from super().batches(home, round)
 '''
 
 
 def begin(
-    folder: pathlib.Path, pause: float = 0.0, rounds: int = 40, per_pod: int = 1
+    folder: pathlib.Path, pause: float = 0.0, dawdlers: int = 1, rounds: int = 40, per_pod: int = 1
 ) -> subprocess.Popen[str]:
     """A run of four homes, each a process unless there are more per pod, and two MDCs."""
+    task = {"records": 40, "pause": pause, "dawdlers": dawdlers}
     job = {
         "apiVersion": "northpole.dev/v1alpha1",
         "kind": "ElfTrainingJob",
@@ -48,7 +51,7 @@ def begin(
         "spec": {
             "rounds": rounds,
             "evaluateEvery": rounds,
-            "task": {"entrypoint": "dawdler:Dawdler", "args": {"records": 40, "pause": pause}},
+            "task": {"entrypoint": "dawdler:Dawdler", "args": task},
             "homes": {"replicas": 4, "perPod": per_pod},
             "miniDataCenters": {"replicas": 2},
             "failurePolicy": {"stragglerFactor": "5"},
@@ -98,7 +101,7 @@ def trained(folder: pathlib.Path, **how: Any) -> dict[str, Any]:
 @pytest.mark.timeout(300)
 def test_an_mdc_that_hardly_gets_to_run_is_replaced_and_no_bit_changes(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "slow"
-    run = begin(folder)
+    run = begin(folder, pause=GRADIENT_SECONDS, dawdlers=4)
     deadline = time.monotonic() + DEADLINE
     while rounds_of(folder) < 2:
         assert run.poll() is None and time.monotonic() < deadline

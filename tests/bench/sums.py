@@ -23,7 +23,6 @@ from elf_worker.exact import (
     check_packed,
     check_vector,
     kernel,
-    mean_of,
     measures_of_packed,
 )
 from elf_worker.exact import portable as in_numpy
@@ -123,7 +122,6 @@ def works() -> tuple[dict[str, Callable[[], object]], dict[str, int]]:
         "merge limbs": lambda: exact.merge_bytes(limbs, bound),
         "pack": pack,
         "mean": lambda: other.mean(HOMES),
-        "mean of limbs": lambda: mean_of(SIZE, limbs, bound, HOMES),
         "norm and loss of what is packed": lambda: measures_of_packed(SIZE, packed, HOMES),
         "norm": lambda: robust.norm(values),
     }

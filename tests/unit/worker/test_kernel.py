@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import product
 
 import numpy as np
 import pytest
@@ -201,16 +200,14 @@ def test_limits_of_limbs(loops, limbs, most, offset):
 
 
 @settings(max_examples=60)
-@given(any_limbs, st.one_of(st.integers(1, 2**24), st.floats(1e-30, 1e30)), st.integers(0, 700), offsets)
-def test_means_of_limbs(loops, limbs, weight, counted, offset):
+@given(any_limbs, st.one_of(st.integers(1, 2**24), st.floats(1e-30, 1e30)), offsets)
+def test_means_of_limbs(loops, limbs, weight, offset):
     low, high, found = moved(limbs[::-1].copy(), offset), moved(limbs, offset), []
     with np.errstate(over="ignore"):
         for which in (loops, portable):
             mean = moved(np.zeros(limbs.size, np.float32), offset)
-            norm2 = which.mean(high, low, float(weight), mean, counted)
-            assert same(norm2, which.mean(high, low, float(weight), None, counted))
-            assert same(norm2, portable.norm2(mean[:counted]))
-            found.append((mean.tobytes(), np.float64(norm2).tobytes()))
+            which.mean(high, low, float(weight), mean)
+            found.append(mean.tobytes())
     assert found[0] == found[1]
 
 
@@ -224,14 +221,13 @@ def test_means_of_vectors_longer_than_a_block(loops, values, weight, counted):
             np.uint8,
         )
     found = []
-    for which, wire in product((loops, portable), (True, False)):
-        mean = np.zeros(values.size, np.float32)
-        if wire:
-            norm2 = which.mean_packed(packed, values.size, float(weight), mean, counted)
-        else:
-            norm2 = which.mean(high, low, float(weight), mean, counted)
+    for which in (loops, portable):
+        mean, of_packed = np.zeros(values.size, np.float32), np.zeros(values.size, np.float32)
+        which.mean(high, low, float(weight), mean)
+        norm2 = which.mean_packed(packed, values.size, float(weight), of_packed, counted)
+        assert norm2 == which.mean_packed(packed, values.size, float(weight), None, counted)
         assert norm2 == portable.norm2(mean[:counted])
-        found.append(mean.tobytes())
+        found += [mean.tobytes(), of_packed.tobytes()]
     assert len(set(found)) == 1
 
 

@@ -5,7 +5,6 @@ from elf_worker.exact.accumulator import (
     NotSummableError,
     check_packed,
     check_vector,
-    mean_of,
     measures_of_packed,
 )
 from elf_worker.exact.form import max_packed_bytes
@@ -16,6 +15,5 @@ __all__ = [
     "check_packed",
     "check_vector",
     "max_packed_bytes",
-    "mean_of",
     "measures_of_packed",
 ]

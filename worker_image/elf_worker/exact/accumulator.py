@@ -160,7 +160,7 @@ class ExactSum:
         """
         self._settle()
         mean: Floats = np.empty(self.size, np.float32)
-        arithmetic.current.mean(self._high, self._low, float(weight), mean, 0)
+        arithmetic.current.mean(self._high, self._low, float(weight), mean)
         return mean
 
     def pack(self, tail: bytes = b"") -> memoryview:
@@ -239,14 +239,6 @@ class ExactSum:
 
     def _surplus(self) -> tuple[int, int]:
         return _wrap(self._raw * _HIGH_PATTERN), _wrap(self._raw * _LOW_PATTERN)
-
-
-def mean_of(size: int, payload: Any, bound: int, weight: float) -> Floats:
-    """`ExactSum.from_bytes(size, payload, bound).mean(weight)`, without a copy of the sum."""
-    high, low = _limbs(size, payload, bound)
-    mean: Floats = np.empty(size, np.float32)
-    arithmetic.current.mean(high, low, float(weight), mean, 0)
-    return mean
 
 
 def measures_of_packed(size: int, payload: Any, weight: float) -> tuple[float, float]:

@@ -43,8 +43,8 @@ class Arithmetic(Protocol):
         Rows of `BLOCK` squares are added one after the other, then the row is folded in halves.
         """
 
-    def mean(self, high: Ints, low: Ints, weight: float, mean: Floats | None, counted: int) -> float:
-        """Canonical limbs over `weight`, into `mean` if given; `norm2` of its first `counted` elements."""
+    def mean(self, high: Ints, low: Ints, weight: float, mean: Floats) -> None:
+        """Canonical limbs over `weight`, into `mean`."""
 
     def pack(
         self,
@@ -72,7 +72,7 @@ class Arithmetic(Protocol):
     def mean_packed(
         self, payload: Bytes, size: int, weight: float, mean: Floats | None, counted: int
     ) -> float:
-        """`mean` of a packed sum that has been checked.
+        """`mean` of a packed sum that has been checked, if given; `norm2` of its first `counted` elements.
 
         Negative, and nothing is written, if its length is another than its headers say.
         """

@@ -91,7 +91,7 @@ EXPORT int elf_level(int most) { return 0 * most; }
 #endif
 
 /* Raised with every change of a function's meaning: a library left over from another version is not used. */
-EXPORT int elf_version(void) { return 2; }
+EXPORT int elf_version(void) { return 3; }
 
 /* -- small things --------------------------------------------------------------------------------------- */
 
@@ -251,8 +251,8 @@ BODY double norm2_body(const f32 *restrict values, size_t n)
 }
 FUNCTION(double, norm2, (const f32 *restrict values, size_t n), (values, n))
 
-BODY void quotient_body(const i64 *restrict high, const i64 *restrict low, size_t n, double weight,
-                        f32 *restrict mean)
+BODY void mean_body(const i64 *restrict high, const i64 *restrict low, size_t n, double weight,
+                    f32 *restrict mean)
 {
     for (size_t i = 0; i < n; i++) {
         double total = rounded(high[i]) * 0x1p-30;
@@ -261,29 +261,20 @@ BODY void quotient_body(const i64 *restrict high, const i64 *restrict low, size_
     }
 }
 
+FUNCTION(void, mean,
+         (const i64 *restrict high, const i64 *restrict low, size_t n, double weight, f32 *restrict mean),
+         (high, low, n, weight, mean))
+
 /* A piece of the mean, which starts at element `at`: to `mean`, if there is one, and its squares into `row`. */
 BODY void take_piece(const i64 *restrict high, const i64 *restrict low, size_t at, size_t n, double weight,
                      f32 *restrict mean, size_t counted, double *restrict row)
 {
     float piece[PIECE];
     f32 *out = mean ? mean + at : (f32 *)piece;
-    quotient_body(high, low, n, weight, out);
+    mean_body(high, low, n, weight, out);
     if (at < counted)
         squares_body(out, smaller(n, counted - at), row + at % BLOCK);
 }
-
-BODY double mean_body(const i64 *restrict high, const i64 *restrict low, size_t n, double weight,
-                      f32 *restrict mean, size_t counted)
-{
-    double row[BLOCK] = {0};
-    for (size_t at = 0; at < n; at += PIECE)
-        take_piece(high + at, low + at, at, smaller(PIECE, n - at), weight, mean, counted, row);
-    return halves_body(row);
-}
-FUNCTION(double, mean,
-         (const i64 *restrict high, const i64 *restrict low, size_t n, double weight, f32 *restrict mean,
-          size_t counted),
-         (high, low, n, weight, mean, counted))
 
 /* -- packing -------------------------------------------------------------------------------------------- */
 
@@ -571,7 +562,7 @@ FUNCTION(int, merge_packed,
          (const u8 *restrict payload, size_t bytes, size_t n, i64 *restrict high, i64 *restrict low, int fresh),
          (payload, bytes, n, high, low, fresh))
 
-/* As `mean`, of what was packed. Negative, with nothing written, for another length than the headers say. */
+/* As `mean`, of what was packed, and the squares of `counted` elements. Negative, with nothing written, for another length than the headers say. */
 BODY double mean_packed_body(const u8 *restrict payload, size_t bytes, size_t n, double weight,
                              f32 *restrict mean, size_t counted)
 {

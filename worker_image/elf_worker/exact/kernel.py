@@ -17,7 +17,7 @@ import numpy as np
 from elf_worker.exact.form import Bytes, Floats, Halves, Ints, max_packed_bytes
 
 LIBRARY: Final = Path(__file__).with_name("_kernel.so")
-_VERSION: Final = 2
+_VERSION: Final = 3
 
 _AT, _SIZE, _INT, _LONG = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int64
 _DOUBLE, _BITS, _BOUND = ctypes.c_double, ctypes.c_uint32, ctypes.c_uint64
@@ -32,7 +32,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {  # result, then arguments
     "merge": (None, _AT, _AT, _SIZE, _AT, _AT),
     "within": (_INT, _AT, _SIZE, _LONG),
     "norm2": (_DOUBLE, _AT, _SIZE),
-    "mean": (_DOUBLE, _AT, _AT, _SIZE, _DOUBLE, _AT, _SIZE),
+    "mean": (None, _AT, _AT, _SIZE, _DOUBLE, _AT),
     "pack": (_SIZE, _AT, _AT, _SIZE, _LONG, _LONG, _AT),
     "check_packed": (_INT, _AT, _SIZE, _SIZE, _BOUND),
     "merge_packed": (_INT, _AT, _SIZE, _SIZE, _AT, _AT, _INT),
@@ -83,9 +83,9 @@ class Kernel:
         """See `Arithmetic.norm2`."""
         return float(self._c.elf_norm2(_at(values), values.size))
 
-    def mean(self, high: Ints, low: Ints, weight: float, mean: Floats | None, counted: int) -> float:
+    def mean(self, high: Ints, low: Ints, weight: float, mean: Floats) -> None:
         """See `Arithmetic.mean`."""
-        return float(self._c.elf_mean(_at(high), _at(low), high.size, weight, _at(mean), counted))
+        self._c.elf_mean(_at(high), _at(low), high.size, weight, _at(mean))
 
     def pack(
         self,

@@ -102,15 +102,10 @@ def norm2(values: Floats) -> float:
     return _halved(row)
 
 
-def mean(high: Ints, low: Ints, weight: float, mean: Floats | None, counted: int) -> float:
+def mean(high: Ints, low: Ints, weight: float, mean: Floats) -> None:
     """See `Arithmetic.mean`."""
-    row = np.zeros(BLOCK)
     for part in _parts(high.size):
-        quotient = _quotient(high[part], low[part], weight)
-        if mean is not None:
-            mean[part] = quotient
-        _add_squares(quotient[: max(0, counted - part.start)], row)
-    return _halved(row)
+        mean[part] = _quotient(high[part], low[part], weight)
 
 
 def pack(

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -215,6 +216,11 @@ def test_the_history_goes_forward_and_ends_with_the_last_round(undisturbed):
     assert seconds == sorted(seconds)
     assert rounds[-1] == ROUNDS
     assert history[-1]["metrics"] == undisturbed.report["metrics"]
+
+
+def test_the_log_of_the_npdc_says_how_training_goes(undisturbed):
+    told = rf"round 1 of {ROUNDS}: {HOMES} of {HOMES} homes counted, loss 0\.\d{{4}}\n"
+    assert re.search(told, undisturbed.run.logs())
 
 
 def test_what_is_printed_names_the_digest_and_the_logs(undisturbed):

@@ -36,6 +36,8 @@ SHOWN_CHANGES = 20
 RATE_ROUNDS = 50
 STATISTICS_SECONDS = 1.0
 """How long, at least, statistics in the folder stay as they are; history is added to more often."""
+TELL_SECONDS = 10.0
+"""How often, at most, the log says how training goes."""
 LAST_WORD_SECONDS = 60.0
 
 
@@ -81,6 +83,7 @@ class NpdcShell(Shell):
         """Why the folder for the model cannot be written, as last seen."""
         self._published: dict[str, Any] = {}
         self._saved_at = -math.inf
+        self._told_at = -math.inf
 
     async def train(self) -> Stop:
         """Until the job has ended and the board knows."""
@@ -219,6 +222,16 @@ class NpdcShell(Shell):
         metrics = trainer.record.metrics if "evaluating" in spent else {}
         self.chronicle.write(log, trainer.record.loss, metrics, spent)
         trainer.statistics = self.chronicle.to_bytes()
+        if self.now() >= self._told_at + TELL_SECONDS:
+            self._told_at = self.now()
+            self._tell(log, trainer.record.loss, trainer.record.metrics)
+
+    def _tell(self, log: RoundLog, loss: float | None, metrics: Mapping[str, float]) -> None:
+        """How training goes, to the log."""
+        figures = ({} if loss is None else {"loss": loss}) | dict(sorted(metrics.items()))
+        named = "".join(f", {name} {value:.4f}" for name, value in figures.items())
+        done, homes = f"round {log.round} of {self._config.rounds}", f"{log.counted} of {log.homes} homes"
+        _log.info("%s: %s counted%s", done, homes, named)
 
     async def _announce(self, snapshot: Snapshot, finish: Finish) -> None:
         """Have the outcome on the board before children hear it: their leaving must not look like a fault."""

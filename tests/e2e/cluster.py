@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import re
@@ -85,6 +86,10 @@ class Kubectl:
     def apply(self, manifest: Mapping[str, Any], *flags: str) -> subprocess.CompletedProcess[str]:
         return self.run("apply", *flags, "-f", "-", input=yaml.safe_dump(dict(manifest)))
 
+    def python(self, pod: str, source: str, *args: str) -> str:
+        """What a program says that is run in a pod: unlike a log, it comes whole, or the call fails."""
+        return self("exec", pod, "--", "python3", "-c", source, *args)
+
     def pods(self, job: str, role: str | None = None) -> list[dict[str, Any]]:
         selector = f"northpole.dev/job={job}" + (f",northpole.dev/role={role}" if role else "")
         path = f"/api/v1/namespaces/{self.namespace}/pods?labelSelector={quote(selector)}"
@@ -118,6 +123,32 @@ def wait(what: str, condition: Callable[[], Any], seconds: float) -> Any:
         time.sleep(POLL_SECONDS)
 
 
+@contextlib.contextmanager
+def bystander(kubectl: Kubectl, name: str, image: str, user: int, claim: str | None = None) -> Iterator[str]:
+    """A pod as anybody may make at the restricted level, for programs to be run in; deleted in the end."""
+    container: dict[str, Any] = {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python3", "-c", "import time; time.sleep(600)"],
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    security: dict[str, Any] = {"runAsNonRoot": True, "runAsUser": user, "fsGroup": user}
+    security["seccompProfile"] = {"type": "RuntimeDefault"}
+    spec: dict[str, Any] = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0}
+    spec |= {"securityContext": security, "containers": [container]}
+    if claim is not None:
+        container["volumeMounts"] = [{"name": "kept", "mountPath": "/kept"}]
+        spec["volumes"] = [{"name": "kept", "persistentVolumeClaim": {"claimName": claim}}]
+    applied = kubectl.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+    assert applied.returncode == 0, applied.stderr
+    try:
+        kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=120s")
+        yield name
+    finally:
+        kubectl("delete", "pod", name, "--wait=false")
+
+
 def condition(job: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
     """The condition of this type if it is True."""
     for found in job.get("status", {}).get("conditions", []):
@@ -142,9 +173,9 @@ def describe(kubectl: Kubectl) -> Iterator[str]:
         deleted = pod["metadata"].get("deletionTimestamp")
         logs = kubectl.run("logs", "--tail=10", name)
         yield f"--- {name} (deleted: {deleted})\n{json.dumps(known)}\n{logs.stdout or logs.stderr}"
-    yield f"--- events\n{kubectl.run('get', 'events', '--sort-by=.lastTimestamp').stdout[-6000:]}"
+    yield f"--- events\n{kubectl.run('get', 'events', '--sort-by=.lastTimestamp').stdout[-3000:]}"
     system = Kubectl(kubectl.context, "elf-system")
-    yield f"--- logs of the operator\n{system.run('logs', '--tail=60', 'deploy/elf-operator').stdout}"
+    yield f"--- logs of the operator\n{system.run('logs', '--tail=25', 'deploy/elf-operator').stdout}"
     for job in json.loads(kubectl.run("get", "elftrainingjobs", "-o", "json").stdout or '{"items": []}')[
         "items"
     ]:

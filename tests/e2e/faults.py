@@ -73,11 +73,12 @@ class Patient:
         return {entry["mdc"]: (entry["incarnation"], entry["homes"]) for entry in said}
 
     def well(self) -> bool:
-        """Every slot is filled and every MDC has homes."""
+        """Every MDC has homes, and every home an MDC."""
         status = self.look()
-        said = status.get("training", {}).get("serving", [])
+        homes = [entry["homes"] for entry in status.get("training", {}).get("serving", [])]
         mdcs = status.get("miniDataCenters", {}).get("desired")
-        return status.get("state") == "Running" and len([e for e in said if e["homes"]]) == mdcs
+        there = len([count for count in homes if count]) == mdcs
+        return status.get("state") == "Running" and there and sum(homes) == status["homes"]["desired"]
 
     def wait_until_well(self, seconds: float = 180) -> None:
         wait("every data center serves", self.well, seconds)

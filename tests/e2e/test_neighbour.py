@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import pathlib
-from typing import Any
 
 import pytest
 
 import neighbour
-from e2e.cluster import Kubectl, wait
+from e2e.cluster import Kubectl, bystander, wait
 from e2e.faults import Patient, replaced
 from elf_operator import identities
 from elf_operator.authority import Authority
@@ -20,30 +19,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 SOURCE = pathlib.Path(neighbour.__file__).read_text()
 
 
-def hostile(image: str, uid: str, hosts: list[str]) -> dict[str, Any]:
-    """A pod as anybody in the namespace may make it, at the restricted level."""
-    container = {
-        "name": "hostile",
-        "image": image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["python3", "-uc", f"{SOURCE}\nimport time\ntime.sleep(600)", uid, *hosts],
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    }
-    security = {"runAsNonRoot": True, "runAsUser": 10002, "seccompProfile": {"type": "RuntimeDefault"}}
-    spec: dict[str, Any] = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0}
-    spec |= {"securityContext": security, "containers": [container]}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "hostile"}, "spec": spec}
-
-
 def test_a_hostile_pod_reaches_nothing(patient: Patient, images: dict[str, str]) -> None:
     kubectl, name = patient.kubectl, patient.job
     pods = kubectl.pods(name)
     uid = kubectl.job(name)["metadata"]["uid"]
     before = kubectl.status(name)
     hosts = {pod["status"]["podIP"]: pod["metadata"]["labels"]["northpole.dev/role"] for pod in pods}
-    assert kubectl.apply(hostile(images["worker"], uid, list(hosts))).returncode == 0
-    said = wait("the hostile pod has tried everything", lambda: kubectl.run("logs", "hostile").stdout, 180)
-    found = json.loads(said)
+    with bystander(kubectl, "hostile", images["worker"], user=10002) as pod:
+        found = json.loads(kubectl.python(pod, SOURCE, uid, *hosts))
     assert found.keys() == hosts.keys()
     for host, got in found.items():
         assert all(neighbour.harmless(what, answer) for what, answer in got.items()), (host, got)

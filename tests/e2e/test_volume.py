@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from e2e.cluster import Kubectl, round_of, wait
+from e2e.cluster import Kubectl, bystander, round_of, wait
 from e2e.conftest import FEW_PODS, LONG
 from e2e.test_training import complete, start
 from elf_cli.views import weights
@@ -39,39 +39,8 @@ print(json.dumps({path.name: base64.b64encode(path.read_bytes()).decode() for pa
 
 def files_on(kubectl: Kubectl, claim: str, image: str) -> dict[str, bytes]:
     """Name → content of the files in the folder `result` of a volume, as a pod sees them."""
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "reader"},
-        "spec": {
-            "restartPolicy": "Never",
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 10001,
-                "fsGroup": 10001,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [
-                {
-                    "name": "reader",
-                    "image": image,
-                    "command": ["python3", "-c", READ],
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
-                    "volumeMounts": [{"name": "kept", "mountPath": "/kept"}],
-                }
-            ],
-            "volumes": [{"name": "kept", "persistentVolumeClaim": {"claimName": claim}}],
-        },
-    }
-    applied = kubectl.apply(pod)
-    assert applied.returncode == 0, applied.stderr
-    over = lambda: kubectl.get("pod", "reader")["status"]["phase"] in ("Succeeded", "Failed")  # noqa: E731
-    wait("the files are read", over, 60)
-    said = json.loads(kubectl("logs", "reader"))
-    kubectl("delete", "pod", "reader", "--wait=false")
+    with bystander(kubectl, "reader", image, user=10001, claim=claim) as pod:
+        said = json.loads(kubectl.python(pod, READ))
     return {name: base64.b64decode(content) for name, content in said.items()}
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from elf_operator import podbuilder, verdicts
+from elf_operator import names, podbuilder, verdicts
 from elf_operator.builders import Defaults
 from elf_operator.observation import Observation, Pod
 from elf_operator.plans import Create, Delete
@@ -118,8 +118,11 @@ class HomePods:
 
     def _launch(self, index: int) -> None:
         job, spec = self._seen.job, self._spec_kept
-        manifest = podbuilder.pod(job, spec, self._defaults, Role.HOME, index, 0, self._config)
-        self._create.append(Create(manifest, "home is missing"))
+        make = functools.partial(
+            podbuilder.pod, job, spec, self._defaults, Role.HOME, index, 0, self._config
+        )
+        name = names.pod(job.name, Role.HOME, index, 0)
+        self._create.append(Create(Role.HOME, index, 0, name, "home is missing", make))
 
     def _remove(self, pod: Pod, verdict: Verdict | None, unfit: str) -> None:
         """Its name is needed; a lost node's kubelet cannot give it free."""

@@ -7,16 +7,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from elf_operator.builders import Manifest
+from elf_worker.contract import Role
 
 
 @dataclass(frozen=True)
 class Create:
     """Create a pod; that it exists already is as good."""
 
-    manifest: Manifest
+    role: Role
+    index: int
+    incarnation: int
+    name: str
     reason: str
+    make: Callable[[], Manifest] = field(repr=False, compare=False)
+    """Its manifest. Of a thousand pods the first need not wait until those of all are made."""
     needs: tuple[str, ...] = ()
     """Secrets of the same plan that are there before it."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """Made anew."""
+        return self.make()
 
 
 @dataclass(frozen=True)

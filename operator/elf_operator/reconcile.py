@@ -89,7 +89,7 @@ async def _carry_out(cluster: Cluster, seen: Observation, decided: Plan) -> None
     await _slow_start(partial(cluster.delete_pod, seen.job.namespace, d) for d in decided.delete)
     for kind, thing in decided.remove:
         await cluster.remove(seen, kind, thing)
-    await _slow_start(_Births(cluster, decided).work())
+    await _slow_start(_Births(cluster, seen, decided).work())
     if decided.status != _own(seen):
         await cluster.write_status(seen, dict(decided.status))
     for event in decided.events:
@@ -107,8 +107,8 @@ class _Births:
     on their way.
     """
 
-    def __init__(self, cluster: Cluster, decided: Plan) -> None:
-        self._cluster, self._decided = cluster, decided
+    def __init__(self, cluster: Cluster, seen: Observation, decided: Plan) -> None:
+        self._cluster, self._seen, self._decided = cluster, seen, decided
         self._over = {issue.name: asyncio.Event() for issue in decided.issue}
         self._made: set[str] = set()
 
@@ -134,7 +134,10 @@ class _Births:
         for name in create.needs:
             await self._over[name].wait()
         if self._made.issuperset(create.needs):  # otherwise the Secret's own error is raised
-            await self._cluster.create_pod(create.manifest)
+            job = self._seen.job
+            about = {"job": job.name, "namespace": job.namespace, "pod": create.name}
+            _log.info("%s: creating %s: %s", job.name, create.name, create.reason, extra=about)
+            await self._cluster.create_pod(create.make())
 
 
 async def _slow_start(work: Iterable[Callable[[], Awaitable[None]]]) -> None:
@@ -170,8 +173,5 @@ def _explain(seen: Observation, decided: Plan) -> None:
     about = {"job": job, "namespace": seen.job.namespace}
     for delete in decided.delete:
         _log.info("%s: deleting %s: %s", job, delete.name, delete.reason, extra={**about, "pod": delete.name})
-    for create in decided.create:
-        pod = create.manifest["metadata"]["name"]
-        _log.info("%s: creating %s: %s", job, pod, create.reason, extra={**about, "pod": pod})
     for event in decided.events:
         _log.info("%s: %s: %s", job, event.reason, event.message, extra={**about, "reason": event.reason})

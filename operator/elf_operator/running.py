@@ -155,18 +155,21 @@ class Running:
     def _launch(self, role: Role, index: int, slot: Slot, reason: str) -> Place:
         vacant = Place(role, index, replace(slot, uid="", homes=frozenset()))
         if self.now >= slot.not_before:
-            manifest = podbuilder.pod(self.seen.job, self.spec, self.defaults, role, index, slot.incarnation)
-            self._create(Create(podbuilder.avoiding(manifest, bad_nodes(slot)), reason))
+            job, spec, defaults, number = self.seen.job, self.spec, self.defaults, slot.incarnation
+
+            def make() -> Manifest:
+                manifest = podbuilder.pod(job, spec, defaults, role, index, number)
+                return podbuilder.avoiding(manifest, bad_nodes(slot))
+
+            name = names.pod(job.name, role, index, number)
+            self._create(Create(role, index, number, name, reason, make))
         return vacant
 
     def _create(self, create: Create) -> None:
-        meta = create.manifest["metadata"]
-        if meta["name"] in self.seen.taken:
-            self.blocked.append(meta["name"])
+        if create.name in self.seen.taken:
+            self.blocked.append(create.name)
             return
-        labels = meta["labels"]
-        index, incarnation = int(labels[names.LABEL_INDEX]), int(labels[names.LABEL_INCARNATION])
-        needs = self.issuer.identify(Role(labels[names.LABEL_ROLE]), index, incarnation)
+        needs = self.issuer.identify(create.role, create.index, create.incarnation)
         self.create.append(replace(create, needs=needs))
 
     def _delete_strays(self, npdc: Place, mdcs: list[Place]) -> None:
@@ -200,7 +203,7 @@ class Running:
         service = builders.npdc_service(job, npdc.slot.incarnation)
         seen = ((self.seen.service or {}).get("spec") or {}).get("selector")
         name = names.pod(job.name, Role.NPDC, 0, npdc.slot.incarnation)
-        starting = any(c.manifest["metadata"]["name"] == name for c in self.create)
+        starting = any(create.name == name for create in self.create)
         # The Service comes first: where it is seen, the rest may be there too, to be removed one day.
         out = [service] if seen != service["spec"]["selector"] else []
         if out and self.defaults.network_policies:

@@ -98,7 +98,7 @@ def _of_job(name: str, target: Target) -> Observation:
 def _as_data(decided: Plan) -> dict[str, Any]:
     return {
         "delete": [{"pod": d.name, "reason": d.reason} for d in decided.delete],
-        "create": [{"pod": c.manifest["metadata"]["name"], "reason": c.reason} for c in decided.create],
+        "create": [{"pod": c.name, "reason": c.reason} for c in decided.create],
         "apply": [f"{kind}/{name}" for kind, name in _applied(decided)],
         "remove": [f"{kind}/{name}" for kind, name in decided.remove],
         "assignment": {str(i): format_ids(homes) for i, homes in sorted(_assignment(decided).items())},
@@ -133,7 +133,7 @@ def _print(seen: Observation, decided: Plan) -> None:
     for delete in decided.delete:
         table.add_row("delete", delete.name, delete.reason)
     for create in decided.create:
-        table.add_row("create", create.manifest["metadata"]["name"], create.reason)
+        table.add_row("create", create.name, create.reason)
     for kind, name in _applied(decided):
         table.add_row("apply", f"{kind} {name}", "")
     for index, homes in sorted(_assignment(decided).items()):

@@ -118,9 +118,7 @@ class HomePods:
 
     def _launch(self, index: int) -> None:
         job, spec = self._seen.job, self._spec_kept
-        make = functools.partial(
-            podbuilder.pod, job, spec, self._defaults, Role.HOME, index, 0, self._config
-        )
+        make = functools.partial(podbuilder.pod, job, spec, self._defaults, Role.HOME, index, 0, self._config)
         name = names.pod(job.name, Role.HOME, index, 0)
         self._create.append(Create(Role.HOME, index, 0, name, "home is missing", make))
 

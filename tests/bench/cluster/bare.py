@@ -10,6 +10,7 @@ from cluster.ground import NOBODY, Ground
 from cluster.scale import IN_FLIGHT
 from control_plane.api import RefusedError
 from elf_operator import podbuilder, schema
+from elf_operator.authority import MASTER_BYTES, Authority
 from elf_operator.builders import Defaults
 from elf_operator.spec import parse_job
 from elf_worker.contract import Role
@@ -22,7 +23,8 @@ async def created(ground: Ground, pods: int) -> float:
     spec = {**body["spec"], "homes": {"replicas": pods, **NOBODY}}
     job = parse_job({**body, "spec": schema.defaulted(spec)})
     assert job.spec is not None
-    manifests = [podbuilder.pod(job, job.spec, Defaults(), Role.HOME, i, 0) for i in range(pods)]
+    defaults = Defaults(authority=Authority(bytes(MASTER_BYTES)))
+    manifests = [podbuilder.pod(job, job.spec, defaults, Role.HOME, i, 0) for i in range(pods)]
     for manifest in manifests:
         del manifest["metadata"]["ownerReferences"]  # that job is gone
     rest = iter([json.dumps(manifest).encode() for manifest in manifests])

@@ -24,7 +24,8 @@ READ_SECONDS = 20.0
 WRITE_SECONDS = DURATION_SECONDS - ENTITLED_SECONDS
 """A write that began as long as it may after a renewal of the Lease is over before another may act."""
 MERGE_PATCH = "application/merge-patch+json"
-_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_OF_ALL = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 T = TypeVar("T")
 Body = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 Requested = Callable[[str, str, int, float], None]
@@ -154,11 +155,11 @@ class KubeApi:
         return await self._ask(dict[str, Any], method, path, body, query, content, accept)
 
     async def create(self, path: str, body: Body, query: Mapping[str, str] | None = None) -> None:
-        """A POST. Of the answer, which says what was sent and more, nothing is kept.
+        """A POST. Of the answer only the metadata are asked for, and nothing is kept.
 
         Raises like `request`: an answer that is no JSON, or cut short, is none.
         """
-        await self._ask(_Anything, "POST", path, body, query, "application/json", "application/json")
+        await self._ask(_Anything, "POST", path, body, query, "application/json", _METADATA)
 
     async def read(self, kind: type[T], path: str, query: Mapping[str, str] | None = None) -> T:
         """A GET whose answer is of this type; what the type does not name is not even read."""
@@ -203,7 +204,7 @@ class KubeApi:
         """(namespace, name) of all jobs, of one namespace or of all."""
         where = f"namespaces/{namespace}/" if namespace else ""
         path = f"apis/{API_GROUP}/{API_VERSION}/{where}{API_PLURAL}"
-        found = await self.request("GET", path, accept=_METADATA_ONLY)
+        found = await self.request("GET", path, accept=_METADATA_OF_ALL)
         metas = [item["metadata"] for item in found["items"] or ()]  # Kubernetes 1.20 says null for none
         return [(meta["namespace"], meta["name"]) for meta in metas]
 

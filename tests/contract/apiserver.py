@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -125,7 +126,10 @@ class Server:
             if self.token and request.headers.get(FIGURES_TOKEN_HEADER) != self.token:
                 return web.Response(status=401, text="needs the job's token\n")
             return web.json_response(self.pages["/" + path.partition("/proxy/")[2]])
-        if method == "GET" and path.rpartition("/")[2] in LISTS:
+        lists = method == "GET" and path.rpartition("/")[2] in LISTS
+        if (asked := wanted_form(request)) and asked.endswith("List") != lists:
+            return failure(406, "NotAcceptable", f"{asked} is no form of this answer")
+        if lists:
             return await self.watch(request, path) if "watch" in request.query else self.list(request, path)
         return self.one(request, path, sent)
 
@@ -153,6 +157,8 @@ class Server:
                 made = self.put(path, sent)
                 if path.split("/")[-2] == "pods":
                     self.kubelet(path, made)
+                if wanted_form(request):
+                    made = {"kind": "PartialObjectMetadata", "metadata": made["metadata"]}
                 return web.json_response(made, status=201)
             case "PATCH" if "metadata" in sent:
                 wanted = sent["metadata"].get("resourceVersion")
@@ -170,7 +176,7 @@ class Server:
         meta = {"resourceVersion": str(self.version)}
         if start + limit < len(found):
             meta["continue"] = str(start + limit)
-        if self.nulls and not found and "PartialObjectMetadata" in request.headers.get("Accept", ""):
+        if self.nulls and not found and wanted_form(request):
             return web.json_response({"metadata": meta, "items": None})
         return web.json_response({"metadata": meta, "items": found[start : start + limit]})
 
@@ -305,6 +311,12 @@ def merged(base: Any, patch: Any) -> Any:
         else:
             out[key] = merged(out.get(key), value)
     return out
+
+
+def wanted_form(request: web.Request) -> str:
+    """PartialObjectMetadata, of one object or of a list, if that is asked for."""
+    found = re.search(r"\bas=(PartialObjectMetadata(?:List)?)\b", request.headers.get("Accept", ""))
+    return found[1] if found else ""
 
 
 def failure(status: int, reason: str, message: str) -> web.Response:

@@ -1,6 +1,7 @@
-"""CPU of rounds of digits: a job of twelve homes against one process that computes the same gradients.
+"""CPU of rounds of digits: jobs of twelve homes against one process that computes the same gradients.
 
-The job is `elf run`: homes, MDCs and the NPDC as processes, as on a cluster. CPU (user and system) is read
+A job is `elf run`: homes, MDCs and the NPDC as processes, as on a cluster; one has a pod for each home and
+three MDCs, the other all homes in one pod and one MDC. CPU (user and system) is read
 from /proc between two rounds, when everything runs: imports and start-up are not in it. The one process
 computes the same vectors of the same homes, adds them exactly and steps the same optimizer; both must end
 with the same model, bit by bit. Nobody evaluates meanwhile.
@@ -8,6 +9,7 @@ with the same model, bit by bit. Nobody evaluates meanwhile.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
@@ -23,7 +25,10 @@ import harness
 from harness import Ratio, Row, Table
 
 TARGET = 1.3
-HOMES, MDCS = 12, 3
+ALONE = "one process"
+HOMES = 12
+PODS: Mapping[str, tuple[int, int]] = {"12 pods, 3 MDCs": (1, 3), "1 pod, 1 MDC": (HOMES, 1)}
+"""Jobs that are measured: homes of a pod, and MDCs."""
 FIRST = 40
 """Rounds before CPU is counted: both sides have loaded and touched everything by then."""
 PATIENCE_SECONDS = 300.0
@@ -38,7 +43,7 @@ spec:
   rounds: {rounds}
   evaluateEvery: {rounds}
   optimizer: {{name: Adam, args: {{lr: "0.005"}}}}
-  homes: {{replicas: {homes}}}
+  homes: {{replicas: {homes}, perPod: {per_pod}}}
   miniDataCenters: {{replicas: {mdcs}}}
 """
 
@@ -53,15 +58,14 @@ def main() -> None:
         print(json.dumps(alone(given.alone)))
         return
     steps, rounds = (80, 1) if given.quick else (given.steps, given.rounds)
-    roles: dict[str, list[float]] = {}
+    roles: dict[tuple[str, str], list[float]] = {}
     digests: set[str] = set()
 
-    def job() -> float:
-        spent, wall, digest = run_job(FIRST + steps, given.mtls)
+    def job(name: str) -> float:
+        spent, wall, digest = run_job(FIRST + steps, given.mtls, *PODS[name])
         digests.add(digest)
-        for role, seconds in spent.items():
-            roles.setdefault(role, []).append(seconds * 1e3)
-        roles.setdefault("wall", []).append(wall * 1e3)
+        for role, seconds in {**spent, "wall": wall}.items():
+            roles.setdefault((name, role), []).append(seconds * 1e3)
         return sum(seconds for role, seconds in spent.items() if role != "runner") * 1e3
 
     def one() -> float:
@@ -72,33 +76,35 @@ def main() -> None:
         digests.add(found["digest"])
         return float(found["seconds"]) * 1e3
 
-    taken = harness.side_by_side({"job": job, "one": one}, rounds)
+    jobs = {name: functools.partial(job, name) for name in PODS}
+    taken = harness.side_by_side({**jobs, ALONE: one}, rounds)
     if len(digests) != 1:
         raise SystemExit(f"they did not compute the same: {digests}")
     unit = "ms of CPU a round"
-    rows = [
-        Row(f"the job, {HOMES} homes and {MDCS} MDCs", unit, taken["job"], "without `elf run` itself"),
-        *(Row(f"· {role}", unit, roles[role]) for role in ("home", "mdc", "npdc")),
-        Row("`elf run` itself", unit, roles["runner"], "the operator's loop, and the view"),
-        Row("one process", unit, taken["one"]),
-        Row("the job", "ms of time a round", roles["wall"]),
-    ]
-    ratio = Ratio.paired("job / one process", taken["job"], taken["one"], TARGET, at_least=False)
+    rows = [Row(ALONE, unit, taken[ALONE])]
+    for name in PODS:
+        rows += [
+            Row(name, unit, taken[name], "without `elf run` itself"),
+            *(Row(f"· {role}", unit, roles[name, role]) for role in ("home", "mdc", "npdc")),
+            Row("· `elf run` itself", unit, roles[name, "runner"], "the operator's loop, and the view"),
+            Row("· time", "ms a round", roles[name, "wall"]),
+        ]
+    ratios = [Ratio.paired(f"{name} / {ALONE}", taken[name], taken[ALONE], TARGET, False) for name in PODS]
     links = ", mutual TLS" if given.mtls else ""
     name = "training-mtls" if given.mtls else "training"
-    table = Table(f"Digits, {steps} rounds{links}; both end with the same model", rows, [ratio])
+    table = Table(f"Digits, 12 homes, {steps} rounds{links}; all end with the same model", rows, ratios)
     harness.finish(name, [table], given.quick)
 
 
 # -- the job ----------------------------------------------------------------------------------------------
 
 
-def run_job(rounds: int, mtls: bool) -> tuple[dict[str, float], float, str]:
+def run_job(rounds: int, mtls: bool, per_pod: int, mdcs: int) -> tuple[dict[str, float], float, str]:
     """(seconds of CPU a round by role, seconds a round, digest of the model)."""
     with tempfile.TemporaryDirectory() as name:
         directory = pathlib.Path(name)
         job, report = directory / "job.yaml", directory / "report.json"
-        job.write_text(_JOB.format(rounds=rounds, homes=HOMES, mdcs=MDCS))
+        job.write_text(_JOB.format(rounds=rounds, homes=HOMES, per_pod=per_pod, mdcs=mdcs))
         command = [sys.executable, "-m", "elf_cli", "run", str(job), "--plain", "--report", str(report)]
         command += ["--directory", str(directory / "run"), *(["--mtls"] if mtls else [])]
         runner = subprocess.Popen(command, stdout=subprocess.DEVNULL)

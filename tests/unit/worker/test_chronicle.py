@@ -139,6 +139,17 @@ def test_adding_to_the_total_leaves_the_last_round_alone(product: Product) -> No
     assert product.report(first.statistics) == before
 
 
+def test_the_total_keeps_no_sample_of_ids_and_the_last_round_does(product: Product) -> None:
+    """It would go with each copy of the NPDC's state, and nobody asks it."""
+    chronicle = Chronicle(product)
+    chronicle.note(closed(product, 1, FIRST))
+    assert chronicle.total["loss"].bins == chronicle.last["loss"].bins
+    assert chronicle.total["loss"].samples == {}
+    assert chronicle.homes_between(0, 9)["homes"] == sorted(
+        home for homes in FIRST.values() for home in homes
+    )
+
+
 def test_errors_are_counted_in_the_report() -> None:
     product = with_more(Served(lambda count: 1 // 0))
     chronicle = Chronicle(product)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elf_worker.aggregation import bundles, precision, robust
+from elf_worker.aggregation import tally as tallies
 from elf_worker.aggregation.rows import exact_rows
 from elf_worker.aggregation.tally import MAX_WEIGHT, Intake, Tally
 from elf_worker.contract import JobConfig
@@ -97,16 +99,22 @@ def told(made: Tally) -> Any:
     return *fields, message.refused, sum_, product().report(made.statistics)
 
 
+both_ways = pytest.mark.parametrize("long", [SIZE, tallies.LONG], ids=["row by row", "all rows at once"])
+
+
+@both_ways
 @settings(deadline=None)
-@given(crowds() | crowds(bad=True))
-def test_a_tally_takes_many_as_it_takes_each(many: ManyHomes) -> None:
+@given(many=crowds() | crowds(bad=True))
+def test_a_tally_takes_many_as_it_takes_each(long: int, many: ManyHomes) -> None:
     made = tally()
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"), mock.patch.object(tallies, "LONG", long):
         made.add_many(many)
         assert told(made) == told(one_by_one(many))
 
 
-def test_more_than_fits_is_refused_like_one_too_many() -> None:
+@both_ways
+def test_more_than_fits_is_refused_like_one_too_many(long: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tallies, "LONG", long)
     full = np.full((3000, SIZE), 2.0**21 - 1, np.float32)
     many = ManyHomes(np.arange(3000), 3, 2, np.ones(3000, np.int64), full)
     made = tally()

@@ -145,6 +145,19 @@ class Hoarder(Count):
         return sorted([*a, *b])
 
 
+class Forgetful(Count):
+    def lasting(self, state: Any) -> Any:
+        return state % 100
+
+
+class Spender(Thief):
+    def combine(self, a: Any, b: Any) -> Any:
+        return [a[0] + b[0]]
+
+    def lasting(self, state: Any) -> Any:
+        return [state.pop(), state.append(0)][:1]
+
+
 class Talkative(Count):
     max_bytes = 8
 
@@ -161,6 +174,8 @@ BROKEN = [
     (CountsNobody, r"identity\(\) is not neutral on the (left|right)"),
     (Thief, r"combine has changed its second argument, which was \[1\]"),
     (LosesDigits, r"from_wire\(to_wire\(s\)\) is not s"),
+    (Forgetful, r"lasting\(s\) does not report what s does"),
+    (Spender, r"lasting has changed the state, which was \[\d+\]"),
     (Hoarder, r"after 5000 observations the wire form has \d+ bytes, max_bytes is 65536: keep less"),
     (Talkative, "the wire form has 11 bytes, max_bytes is 8"),
 ]

@@ -27,6 +27,8 @@ REASON_CHARS = 64
 SAMPLE_CHARS = 400
 
 MOST_HOMES = 1 << 20
+LONG = 1 << 12
+"""Elements from which on many vectors are added one by one, not all at once by numpy."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -189,7 +191,7 @@ class Tally:
         if not len(many):
             return
         try:
-            self.total.merge_bytes(*exact_rows(many.vectors))
+            self._add_rows(many.vectors)
         except NotSummableError as error:
             for home in many.homes.tolist():
                 self.refuse(error.reason)
@@ -201,6 +203,14 @@ class Tally:
         if self._intake.statistics is not None:
             product = self._intake.statistics
             self._intake.lane.run(lambda: self._note(product.of_many(many)))
+
+    def _add_rows(self, rows: Floats) -> None:
+        if self.size < LONG:
+            self.total.merge_bytes(*exact_rows(rows))
+            return
+        self.total.reserve(sum(map(check_vector, rows)))
+        for row in rows:
+            self._total.fold(row)
 
     def _turn_down(self, one: HomeObservation, size: float) -> None:
         try:

@@ -68,7 +68,7 @@ class Chronicle:
     def note(self, log: RoundLog) -> None:
         """A round has been closed."""
         self.round, self.last, self._log = log.round, log.statistics, log
-        self._product.combine(self.total, self._product.copied(log.statistics))
+        self._product.combine(self.total, self._product.lasting(log.statistics))
 
     @property
     def by_mdc(self) -> dict[int, State]:

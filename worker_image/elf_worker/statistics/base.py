@@ -196,6 +196,13 @@ class Statistic:
         """Both together. May change and return `a`; must leave `b` as it is."""
         raise NotImplementedError
 
+    def lasting(self, state: Any) -> Any:
+        """What of a round's state the total of all rounds keeps, with the same report; all of it by default.
+
+        The total goes with every copy of the NPDC's state. Must leave `state` as it is.
+        """
+        return state
+
     def report(self, state: Any) -> Any:
         """The state for people: plain data for JSON."""
         return state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,10 @@ class _OneNumber(Statistic):
     def combine(self, a: Distribution, b: Distribution) -> Distribution:
         """See `distribution`."""
         return distribution.combine(a, b, self.samples)
+
+    def lasting(self, state: Distribution) -> Distribution:
+        """Without the sample of ids: who had which number is asked of the last round alone."""
+        return replace(state, samples={})
 
     def report(self, state: Distribution) -> Any:
         """See `distribution`."""

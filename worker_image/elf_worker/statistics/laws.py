@@ -106,6 +106,7 @@ def check(statistic: Statistic, examples: int = EXAMPLES) -> None:
             plain,
             _combined(statistic, statistic.identity(), a),
         )
+        _same(statistic, "lasting(s) does not report what s does", left, _lasting(statistic, left))
         data = statistic.to_wire(left)
         _same(statistic, "from_wire(to_wire(s)) is not s", left, statistic.from_wire(data))
         if len(data) > statistic.max_bytes:
@@ -158,6 +159,14 @@ def _combined(statistic: Statistic, a: Any, b: Any) -> Any:
     made = statistic.combine(a, b)
     if _shown(statistic, b) != before:
         raise LawError(f"combine has changed its second argument, which was {before}")
+    return made
+
+
+def _lasting(statistic: Statistic, state: Any) -> Any:
+    before = _shown(statistic, copy.deepcopy(state))
+    made = statistic.lasting(state)
+    if _shown(statistic, state) != before:
+        raise LawError(f"lasting has changed the state, which was {before}")
     return made
 
 

@@ -80,9 +80,10 @@ class Product:
                 self._failed(name, error)
         return a
 
-    def copied(self, state: State) -> State:
-        """The same once more, sharing nothing."""
-        return {name: copy.deepcopy(inner) for name, inner in state.items()}
+    def lasting(self, state: State) -> State:
+        """What of a round's state the total of all rounds keeps. Shares nothing with it."""
+        chosen = (self.statistics[name] for name in state if name in self.statistics)
+        return self._collect(chosen, lambda s: copy.deepcopy(s.lasting(state[s.name])))
 
     def report(self, state: State) -> dict[str, Any]:
         """For people: name → plain data."""

@@ -19,7 +19,7 @@ from elf_worker.contract import JobConfig
 from elf_worker.exact import ExactSum
 from elf_worker.messages import Stamp
 from elf_worker.roles.checkpoints import CHECKPOINT_FILE, rounds_in
-from elf_worker.roles.trainer import Record, Trainer
+from elf_worker.roles.trainer import Record, Trainer, saved
 from elf_worker.tasks import Task, TaskError, vectors
 from elf_worker.tasks.naughty_or_nice import NaughtyOrNice
 
@@ -223,6 +223,15 @@ def test_what_is_known_of_training_travels_with_the_state():
     assert heir.record == model.record
     assert heir.record.evaluated_round == 5
     assert set(heir.record.metrics) == {"accuracy", "f1"}
+
+
+KINDS = [torch.float32, torch.float64, torch.int64, torch.uint8, torch.bool, torch.bfloat16]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_tensors_are_saved_as_safetensors_would_have_them(kind: torch.dtype) -> None:
+    tensors = {"step": torch.tensor(3.0), "a": torch.arange(6).reshape(2, 3).to(kind), "b": torch.empty(0)}
+    assert saved(tensors) == safetensors.torch.save(tensors)
 
 
 def test_the_state_is_plain_tensors_without_a_pickle():

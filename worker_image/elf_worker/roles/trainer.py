@@ -6,10 +6,12 @@ import json
 import logging
 import math
 import pathlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 import safetensors.torch
 import torch
 
@@ -201,7 +203,7 @@ class Trainer:
                     plain.setdefault(str(index), {})[key] = value
         meta = {"stamp": self.stamp, "record": vars(self.record), "optimizer": plain, "job": self._config.uid}
         tensors[checkpoints.META] = torch.frombuffer(bytearray(json.dumps(meta).encode()), dtype=torch.uint8)
-        return safetensors.torch.save(tensors)
+        return saved(tensors)
 
     def _load(self, blob: bytes, weights: Any = None) -> None:
         """A blob of `_dump`; `weights` if they are not in it."""
@@ -230,3 +232,11 @@ class Trainer:
         least = self._config.target_at_least
         if least is not None and not math.isfinite(least):
             raise TaskError(f"spec.target.atLeast: {least} is not a finite number")
+
+
+def saved(tensors: Mapping[str, torch.Tensor]) -> bytes:
+    """As `safetensors.torch.save`, which takes three times as long over tensors that share nothing."""
+    try:
+        return safetensors.numpy.save({name: tensor.numpy() for name, tensor in tensors.items()})
+    except TypeError:  # bfloat16 is unknown to numpy
+        return safetensors.torch.save(dict(tensors))

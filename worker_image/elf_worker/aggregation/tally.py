@@ -27,7 +27,7 @@ REASON_CHARS = 64
 SAMPLE_CHARS = 400
 
 MOST_HOMES = 1 << 20
-LONG = 1 << 12
+LONG = 1 << 10
 """Elements from which on many vectors are added one by one, not all at once by numpy."""
 
 Floats = npt.NDArray[np.float32]

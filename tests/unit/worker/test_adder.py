@@ -174,6 +174,9 @@ LOOKS: dict[str, Callable[[Tally], object]] = {
     "statistics": lambda tally: tally.statistics,
     "submit": sent,
     "rest": lambda tally: tally.rest(),
+    "many at once": lambda tally: tally.add_many(
+        ManyHomes(np.array([7]), 0, 0, np.ones(1, np.int64), VECTORS[7][None])
+    ),
     "a tally in its memory": lambda tally: Tally(SIZE, tally._intake, 0, tally._total),
 }
 

@@ -208,9 +208,10 @@ class Tally:
         if self.size < LONG:
             self.total.merge_bytes(*exact_rows(rows))
             return
-        self.total.reserve(sum(map(check_vector, rows)))
+        total = self.total  # nobody else adds to it meanwhile
+        total.reserve(sum(map(check_vector, rows)))
         for row in rows:
-            self._total.fold(row)
+            total.fold(row)
 
     def _turn_down(self, one: HomeObservation, size: float) -> None:
         try:

@@ -278,7 +278,8 @@ class Npdc(Process):
             return self.pole.ready(snapshot, now, finish)
         # As a rule the rest of the state comes later than the weights, and this process may be gone by then.
         out = self.pole.ready(replace(snapshot, rest=None), now)
-        self.world.later(self.world.rng.random() * 0.1, self.happen, self._keep, snapshot)
+        if self.world.rng.random() < 0.8:  # nor is every state copied
+            self.world.later(self.world.rng.random() * 0.1, self.happen, self._keep, snapshot)
         return out
 
     def _keep(self, snapshot: Snapshot, now: float) -> list[Effect]:

@@ -86,6 +86,14 @@ def bundled(seed: int) -> Scenario:
     )
 
 
+def replaced(seed: int) -> Scenario:
+    """MDCs that are replaced, but have not died: they wake up, and go on."""
+    rng = random.Random(seed)
+    kinds = ("evict_mdc", "evict_mdc", "freeze_mdc", "stall_link")
+    faults = tuple(sorted((rng.random() * 5, rng.choice(kinds)) for _ in range(12)))
+    return Scenario(seed=seed, mdcs=3, rounds=6, latency=0.2, compute=0.3, replay=0.5, faults=faults)
+
+
 def caught(because: str, seeds: int = SEEDS, kind: Callable[[int], Scenario] = draw, **machines: Any) -> None:
     """Some seed fails with such a reason."""
     reasons = []
@@ -426,7 +434,6 @@ def _says(effect: Effect, kind: type[Message]) -> bool:
 # -- all of them ------------------------------------------------------------------------------------------
 
 MUTANTS = [
-    ("northpole", WithoutFencing, "accepted a Submit of"),
     ("northpole", AdmitsAnybody, "accepted a Submit of"),
     ("northpole", NeverFlushes, "stuck"),
     ("datacenter", ForgetsItsFlight, "stuck"),
@@ -444,6 +451,10 @@ MUTANTS = [
 @pytest.mark.parametrize(("role", "mutant", "because"), MUTANTS, ids=lambda m: getattr(m, "__name__", None))
 def test_a_broken_machine_is_caught(role: str, mutant: type, because: str) -> None:
     caught(because, kind=alone, **{role: mutant})
+
+
+def test_an_npdc_that_fences_nobody_is_caught() -> None:
+    caught("accepted a Submit of", kind=replaced, northpole=WithoutFencing)
 
 
 def bundled_and_moved(seed: int) -> Scenario:

@@ -312,7 +312,7 @@ def test_every_round_reports_what_its_homes_did(first: int, make: Callable[[int]
 
 
 def test_the_seeds_see_all_there_is() -> None:
-    seen = sum((run(nasty(seed)).seen for seed in range(20)), Counter[str]())
+    seen = sum((run(nasty(seed)).seen for seed in range(40)), Counter[str]())
     interesting = {"said twice", "turned down", "failed homes", "missing homes", "several MDCs"}
     assert interesting | {"several Submits of one MDC", "rounds"} == set(seen)
     assert {bool(nasty(seed).together) for seed in range(20)} == {True, False}

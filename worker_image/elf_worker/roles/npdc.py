@@ -36,6 +36,8 @@ SHOWN_CHANGES = 20
 RATE_ROUNDS = 50
 STATISTICS_SECONDS = 1.0
 """How long, at least, statistics in the folder stay as they are; history is added to more often."""
+KEEP_SECONDS = 0.02
+"""How often, at most, MDCs get a copy of the state. What an NPDC that dies takes with it is done again."""
 TELL_SECONDS = 10.0
 """How often, at most, the log says how training goes."""
 LAST_WORD_SECONDS = 60.0
@@ -83,6 +85,7 @@ class NpdcShell(Shell):
         """Why the folder for the model cannot be written, as last seen."""
         self._published: dict[str, Any] = {}
         self._saved_at = -math.inf
+        self._kept_at = -math.inf
         self._told_at = -math.inf
 
     async def train(self) -> Stop:
@@ -211,17 +214,19 @@ class NpdcShell(Shell):
             self._span = self._tracer.begin("round", round=snapshot.stamp.round)
         self.perform(self.pole.ready(snapshot, self.now(), trace=self._span.context))
         self._write_up(trainer, log, spent)
-        rest = await self._at_desk(trainer.preserve, snapshot)
-        self.perform(self.pole.keep(snapshot.stamp, rest))
+        if trainer.checkpoint_due() or self.now() >= self._kept_at + KEEP_SECONDS:
+            self._kept_at = self.now()
+            trainer.statistics = self.chronicle.to_bytes()
+            rest = await self._at_desk(trainer.preserve, snapshot)
+            self.perform(self.pole.keep(snapshot.stamp, rest))
 
     def _write_up(self, trainer: Trainer, log: RoundLog | None, spent: dict[str, float]) -> None:
-        """Statistics and history of the round just done, which its state takes along."""
+        """Statistics and history of the round just done."""
         if log is None:
             return
         self.chronicle.note(log)
         metrics = trainer.record.metrics if "evaluating" in spent else {}
         self.chronicle.write(log, trainer.record.loss, metrics, spent)
-        trainer.statistics = self.chronicle.to_bytes()
         if self.now() >= self._told_at + TELL_SECONDS:
             self._told_at = self.now()
             self._tell(log, trainer.record.loss, trainer.record.metrics)
@@ -242,6 +247,7 @@ class NpdcShell(Shell):
 
     async def _conclude(self, trainer: Trainer, snapshot: Snapshot, over: str) -> Finish:
         self._digest = await self._at_desk(trainer.digest)
+        trainer.statistics = self.chronicle.to_bytes()
         await self._at_desk(trainer.save_checkpoint, snapshot)
         if self._env.model_out:
             await self._at_desk(trainer.save_model, self._env.model_out)

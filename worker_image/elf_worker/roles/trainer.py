@@ -125,9 +125,14 @@ class Trainer:
 
         Between two steps: `snapshot` is of the last one.
         """
-        if self.stamp.round and self.stamp.round % self._config.checkpoint_every == 0:
+        if self.checkpoint_due():
             self.save_checkpoint(snapshot)
         return self._dump()
+
+    def checkpoint_due(self) -> bool:
+        """Whether the present state is one for the volume, if there is one."""
+        done = self.stamp.round
+        return self._checkpoint is not None and done > 0 and done % self._config.checkpoint_every == 0
 
     def save_checkpoint(self, snapshot: Snapshot) -> None:
         """To the volume, if there is one: whole or not at all."""

@@ -32,7 +32,7 @@ async def port(tmp_path: pathlib.Path) -> AsyncIterator[int]:
     window = Window(lambda: [("round", {}, 7.0)], {"/page": lambda query: 1}, KNOWN, credentials.showing)
     window.open(HOST, free)
     yield free
-    await asyncio.to_thread(window.close)
+    window.close()
 
 
 def ask(port: int, headers: dict[str, str]) -> tuple[int, str]:

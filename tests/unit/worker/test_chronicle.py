@@ -391,7 +391,7 @@ async def show() -> AsyncIterator[Callable[..., Get]]:
 
     yield open_one
     for window in opened:
-        await asyncio.to_thread(window.close)
+        window.close()
 
 
 def parsed(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -467,6 +467,17 @@ async def test_without_its_port_there_is_a_warning_and_no_window(caplog: pytest.
             window.open(LOCALHOST, port)
         assert f"no figures on {LOCALHOST}:{port}" in caplog.text
         window.close()
+
+
+async def test_when_a_window_is_closed_nobody_is_there_any_more() -> None:
+    port = free_port()
+    for _ in range(2):  # its port is free at once
+        window = Window(list, {})
+        window.open(LOCALHOST, port)
+        socket.create_connection((LOCALHOST, port)).close()
+        window.close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((LOCALHOST, port))
 
 
 def test_no_figures_are_a_page_too() -> None:

@@ -12,6 +12,8 @@ import hashlib
 import hmac
 import json
 import logging
+import selectors
+import socket
 import socketserver
 import ssl
 import threading
@@ -54,23 +56,28 @@ class Window:
         self._tokens = tokens
         self._context = context
         self._loop = asyncio.get_running_loop()
-        self._server: simple_server.WSGIServer | None = None
+        self._serving: tuple[threading.Thread, socket.socket] | None = None
+        """The thread ends when the socket is closed."""
 
     def open(self, address: str, port: int) -> None:
         """Begin to serve. Without a free port there is a warning and no window."""
         try:
-            self._server = simple_server.make_server(address, port, self._answer, _Server, _Handler)
-            self._server.context = self._context
+            server = simple_server.make_server(address, port, self._answer, _Server, _Handler)
         except OSError as error:
             _log.warning("no figures on %s:%d: %s", address, port, error)
             return
-        threading.Thread(target=self._server.serve_forever, name="window", daemon=True).start()
+        server.context = self._context
+        ours, end = socket.socketpair()
+        thread = threading.Thread(target=_serve, args=(server, end), name="window", daemon=True)
+        self._serving = thread, ours
+        thread.start()
 
     def close(self) -> None:
         """Serve no more."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+        if self._serving is not None:
+            thread, end = self._serving
+            end.close()
+            thread.join()
 
     def _answer(self, environ: dict[str, Any], start: Any) -> list[bytes]:
         query = dict(urllib.parse.parse_qsl(environ.get("QUERY_STRING", "")))
@@ -130,6 +137,16 @@ class _Fixed:
 
     def collect(self) -> Iterable[Metric]:
         return self._families
+
+
+def _serve(server: simple_server.WSGIServer, end: socket.socket) -> None:
+    """Until the other side of `end` is closed. (`serve_forever` looks twice a second whether it is to end.)"""
+    server.timeout = 0
+    with server, end, selectors.DefaultSelector() as selector:
+        selector.register(server, selectors.EVENT_READ)
+        selector.register(end, selectors.EVENT_READ)
+        while all(key.fileobj is not end for key, _ in selector.select()):
+            server.handle_request()
 
 
 class _Server(socketserver.ThreadingMixIn, simple_server.WSGIServer):

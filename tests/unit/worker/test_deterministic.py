@@ -23,7 +23,8 @@ assert computer.gradient(Compute(0, Stamp(0, 0), weights), 0.0).payload is not N
 """
 MODE = "print(torch.get_deterministic_debug_mode())\n"
 SEEN = f"print([name for name in {COMPILER} if name in sys.modules])\n"
-SETTING = "import torch._inductor.config\nprint(torch._inductor.config.deterministic)\n"
+IMPORT = "import torch._inductor.config\n"
+SETTING = IMPORT + "print(torch._inductor.config.deterministic)\n"
 ERRORS = "2"
 """The mode in which an operation that is not deterministic raises."""
 
@@ -39,8 +40,6 @@ def test_a_home_computes_without_the_compiler() -> None:
     assert said(GRADIENT + MODE + SEEN) == [ERRORS, "[]"]
 
 
-@pytest.mark.parametrize(
-    "code", [GRADIENT + SETTING, f"import torch._inductor.config\n{GRADIENT}{SETTING}"], ids=["later", "first"]
-)
+@pytest.mark.parametrize("code", [GRADIENT + SETTING, IMPORT + GRADIENT + SETTING], ids=["later", "first"])
 def test_a_task_that_compiles_finds_the_compiler_told(code: str) -> None:
     assert said(code + MODE) == ["True", ERRORS]

@@ -140,7 +140,7 @@ class _Fixed:
 
 
 def _serve(server: simple_server.WSGIServer, end: socket.socket) -> None:
-    """Until the other side of `end` is closed. (`serve_forever` looks twice a second whether it is to end.)"""
+    """Until the other side of `end` is closed; `serve_forever` looks twice a second whether it shall stop."""
     server.timeout = 0
     with server, end, selectors.DefaultSelector() as selector:
         selector.register(server, selectors.EVENT_READ)

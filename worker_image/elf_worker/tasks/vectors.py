@@ -29,8 +29,8 @@ def make_deterministic() -> None:
     if "torch._inductor.config" in sys.modules:
         torch.use_deterministic_algorithms(True)
     else:
-        # As above, which imports torch's compiler to tell it: a second of CPU, and 70 MiB, for each pod. A task
-        # that compiles imports it later, and it reads this then.
+        # The same, but that imports torch's compiler to tell it: a second of CPU, and 70 MiB, for each pod.
+        # Where a task compiles, it is imported later, and reads this then.
         os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"
         torch.set_deterministic_debug_mode("error")
 

@@ -278,8 +278,9 @@ class Npdc(Process):
             return self.pole.ready(snapshot, now, finish)
         # As a rule the rest of the state comes later than the weights, and this process may be gone by then.
         out = self.pole.ready(replace(snapshot, rest=None), now)
-        if self.world.rng.random() < 0.8:  # nor is every state copied
-            self.world.later(self.world.rng.random() * 0.1, self.happen, self._keep, snapshot)
+        # Of quick rounds only the last is kept, and later still.
+        most = 0.1 if self.world.rng.random() < 0.8 else 2.0
+        self.world.later(self.world.rng.random() * most, self.happen, self._keep, snapshot)
         return out
 
     def _keep(self, snapshot: Snapshot, now: float) -> list[Effect]:

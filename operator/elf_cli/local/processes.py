@@ -26,8 +26,7 @@ _PRELOAD = [
     "elf_worker.roles.home",
 ]
 _PRELOAD += ["elf_worker.roles.computer", "elf_worker.roles.mdc", "elf_worker.boards.files"]
-_PRELOAD += ["torch._dynamo"]
-"""Torch's optimizers import it when they are made, and so does `vmap`: a second for each pod."""
+_PRELOAD += ["torch._dynamo"]  # torch's optimizers import it when they are made, and so does vmap: a second
 _OURS = ["python3", "-m", "elf_worker"]
 _PR_SET_PDEATHSIG = 1
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import pathlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -40,23 +43,45 @@ class Board:
         pass
 
 
+class Timers:
+    """The event loop, but for what is to happen later: that waits until the test says so."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._due: list[tuple[float, Callable[[], None]]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def call_later(self, seconds: float, work: Callable[..., None], *args: Any) -> None:
+        self._due.append((seconds, functools.partial(work, *args)))
+
+    def ring(self) -> list[float]:
+        """All of it happens now; after how many seconds it was to."""
+        due, self._due = self._due, []
+        for _, work in due:
+            work()
+        return [seconds for seconds, _ in due]
+
+
 class Npdc(NpdcShell):
     """Its clock stands still unless it is told otherwise, and it notes what it gives to be kept."""
 
     def __init__(self, env: Environment) -> None:
         super().__init__(env, Board())
         self.clock = 100.0
+        self._loop = self.timers = Timers(self._loop)  # type: ignore[assignment]
         self.kept: list[int] = []
         """Rounds done in the states that were given to MDCs."""
         self.copies: list[bytes] = []
         self._trainer = self.trainer = Trainer(env.job, 0, env.checkpoint)
-        self.pole.keep = self._keep  # type: ignore[method-assign]
+        self.pole.keep = self._note  # type: ignore[method-assign]
         self.chronicle.to_bytes = self._totals  # type: ignore[method-assign]
 
     def now(self) -> float:
         return self.clock
 
-    def _keep(self, stamp: Stamp, rest: Any) -> list[Any]:
+    def _note(self, stamp: Stamp, rest: Any) -> list[Any]:
         self.kept.append(stamp.round)
         self.copies.append(bytes(rest))
         return []
@@ -66,6 +91,13 @@ class Npdc(NpdcShell):
 
     async def begin(self) -> None:
         await self._go_on(self.trainer.initialise())
+
+    async def ring(self) -> list[float]:
+        """As `Timers.ring`; returns when what began is done."""
+        seconds = self.timers.ring()
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+        return seconds
 
     async def round(self, later: float) -> None:
         """One round that ends so many seconds after the one before."""
@@ -107,6 +139,38 @@ async def test_of_quick_rounds_one_is_kept_in_a_while(npdc: Any) -> None:
         await shell.round(A_WHILE)
     assert shell.kept == [0, 4, 8]
     assert shell.pole.round == 9, "they are published all the same"
+
+
+async def test_the_last_of_quick_rounds_is_kept_if_the_next_one_takes_long(npdc: Any) -> None:
+    """Else those MDCs that have copies may all be replaced meanwhile, and nothing is left of the state."""
+    shell = npdc()
+    await shell.begin()
+    for _ in range(3):
+        await shell.round(A_WHILE)
+    assert await shell.ring() == pytest.approx([KEEP_SECONDS - n * A_WHILE for n in (1, 2, 3)])
+    assert shell.kept == [0, 3]
+    await shell.round(A_WHILE)
+    assert shell.kept == [0, 3], "the time counts from the late copy on"
+
+
+async def test_nothing_is_kept_late_while_the_model_steps(npdc: Any) -> None:
+    """It would be of another state than its stamp says."""
+    shell = npdc()
+    await shell.begin()
+    await shell.round(A_WHILE)
+    shell.pole._round.stepping = True
+    await shell.ring()
+    assert shell.kept == [0]
+
+
+async def test_nothing_is_kept_late_of_a_job_that_has_ended(npdc: Any) -> None:
+    shell = npdc(job=replace(JOB, rounds=2))
+    await shell.begin()
+    for _ in range(2):
+        await shell.round(A_WHILE)
+    assert shell.pole.phase is Phase.COMPLETE
+    await shell.ring()
+    assert shell.kept == [0]
 
 
 async def test_a_copy_has_what_came_of_the_rounds_that_were_not_kept(npdc: Any) -> None:

@@ -214,6 +214,10 @@ class NorthPole:
             return self.last_round.homes
         return self._wanted()[0]
 
+    def awaits_homes(self, stamp: Stamp) -> bool:
+        """Whether the round with these weights has begun, and no step has been asked for yet."""
+        return self._round is not None and not self._round.stepping and stamp == self._stamp
+
     @property
     def _stamp(self) -> Stamp | None:
         return self._snapshot.stamp if self._snapshot else None

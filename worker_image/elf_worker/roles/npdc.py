@@ -214,11 +214,23 @@ class NpdcShell(Shell):
             self._span = self._tracer.begin("round", round=snapshot.stamp.round)
         self.perform(self.pole.ready(snapshot, self.now(), trace=self._span.context))
         self._write_up(trainer, log, spent)
-        if trainer.checkpoint_due() or self.now() >= self._kept_at + KEEP_SECONDS:
-            self._kept_at = self.now()
-            trainer.statistics = self.chronicle.to_bytes()
-            rest = await self._at_desk(trainer.preserve, snapshot)
-            self.perform(self.pole.keep(snapshot.stamp, rest))
+        wait = self._kept_at + KEEP_SECONDS - self.now()
+        if wait <= 0 or trainer.checkpoint_due():
+            await self._keep(trainer, snapshot)
+        else:  # the next round may take long, and those who have copies may be replaced meanwhile
+            self._loop.call_later(wait, self._keep_late, trainer, snapshot)
+
+    def _keep_late(self, trainer: Trainer, snapshot: Snapshot) -> None:
+        """Unless another state has come, or is being made."""
+        if self.pole.awaits_homes(snapshot.stamp):
+            self.spawn(self._keep(trainer, snapshot))
+
+    async def _keep(self, trainer: Trainer, snapshot: Snapshot) -> None:
+        """Have MDCs keep what else belongs to the state that was just published."""
+        self._kept_at = self.now()
+        trainer.statistics = self.chronicle.to_bytes()
+        rest = await self._at_desk(trainer.preserve, snapshot)
+        self.perform(self.pole.keep(snapshot.stamp, rest))
 
     def _write_up(self, trainer: Trainer, log: RoundLog | None, spent: dict[str, float]) -> None:
         """Statistics and history of the round just done."""

@@ -680,7 +680,8 @@ def test_a_field_that_decides_the_bits_is_immutable_for_the_server_too(field: st
 
 
 def test_homes_of_groups_are_immutable_for_the_server_too() -> None:
-    assert "self.perPod == oldSelf.perPod" in rules("spec.homes")
+    assert "self == oldSelf" in rules("spec.homes.perPod")
+    assert "self == oldSelf" in rules("spec.homes.batching")
     same = "self.aggregation.method == 'mean' || self.homes.replicas == oldSelf.homes.replicas"
     assert same in rules("spec")
 

@@ -88,6 +88,11 @@ class Faults:
         if filled:
             overseer.replace_mdc(self._rng.choice(filled))
 
+    def _move_mdc(self) -> None:
+        overseer = self._world.overseer
+        if filled := [i for i, mdc in overseer.mdcs.items() if mdc is not None]:
+            overseer.move_mdc(self._rng.choice(filled))
+
     def _evict_npdc(self) -> None:
         """Replaced although it lives; it may go on for a while."""
         overseer = self._world.overseer

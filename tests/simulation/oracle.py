@@ -29,6 +29,8 @@ class Oracle:
         self._model = world.model
         scenario = world.scenario
         self._everyone = scenario.quorum == scenario.homes
+        self._followed: set[tuple[str, str]] = set()
+        """(NPDC, UID of an MDC) where a successor of the MDC has been heard since: nothing more may be taken from it."""
         self._weights: dict[Stamp, bytes] = {}
         self._trained: dict[tuple[int, ...], bytes] = {(): model.START}
         """Homes of each round so far → the weights then, had every home been counted."""
@@ -39,9 +41,12 @@ class Oracle:
         if not accepted:
             return
         wiring = npdc.pole.wiring
-        current = {slot.uid for slot in wiring.mdcs.values() if slot.uid} if wiring else set()
+        slots = wiring.mdcs.values() if wiring else ()
+        current = {uid for slot in slots for uid in (slot.uid, slot.predecessor) if uid}
+        current -= {uid for name, uid in self._followed if name == npdc.name}
         if uid not in current:
             raise ViolationError(f"{npdc.name} accepted a Submit of {uid}; current are {sorted(current)}")
+        self._followed |= {(npdc.name, slot.predecessor) for slot in slots if slot.uid == uid}
         said = ids.from_wire(message.members) | ids.from_wire(message.failed)
         if ids.from_wire(accepted[0].members) != said:
             raise ViolationError(f"{npdc.name} accepted {accepted[0]} where {message} was said")

@@ -33,6 +33,8 @@ class Overseer:
         self.npdc: Npdc | None = None
         self.mdcs: dict[int, Mdc | None] = {}
         """The pod that fills each slot; None: it is being created."""
+        self._leaving: dict[int, Mdc] = {}
+        """Pods that act until their successors take over between two rounds."""
         self.pods: dict[int, HomePod | None] = {}
         self._lost: dict[int, float] = {}
         """Pods of homes that are named absent, and until when they cannot be made anew."""
@@ -107,6 +109,7 @@ class Overseer:
         for index, mdc in self.mdcs.items():
             if mdc is not None and (not mdc.alive or mdc.uid in unreachable):
                 self.replace_mdc(index)
+        self._end_moves()
         self._assign()
 
     def _look_at_homes(self) -> None:
@@ -186,6 +189,39 @@ class Overseer:
         if self._rng.random() < 0.7:
             self._assign()
 
+    def move_mdc(self, index: int) -> None:
+        """Have another pod take the slot over between two rounds, while the present one goes on."""
+        old = self.mdcs[index]
+        slot = self.wiring.mdcs.get(index)
+        if old is None or index in self._leaving or slot is None or slot.uid != old.uid:
+            return
+        self._world.later(self._soon(), self._start_heir, index, old)
+
+    def _start_heir(self, index: int, old: Mdc) -> None:
+        if self.mdcs.get(index) is not old:
+            return  # replaced or scaled down meanwhile
+        slot = self.wiring.mdcs[index]
+        heir = Mdc(self._world, index, slot.incarnation + 1, f"mdc-{index}-{slot.incarnation + 1}")
+        self._world.add_mdc(heir)
+        self.mdcs[index], self._leaving[index] = heir, old
+        named = replace(slot, incarnation=heir.incarnation, uid=heir.uid, predecessor=old.uid)
+        self._write(replace(self.wiring, mdcs={**self.wiring.mdcs, index: named}))
+
+    def _end_moves(self) -> None:
+        """Who has been followed goes; so does who is dead, or whose successor was replaced."""
+        serving = self.npdc.pole.serving() if self.npdc is not None and self.npdc.alive else []
+        followed = {(index, incarnation) for index, incarnation, _ in serving}
+        for index, old in list(self._leaving.items()):
+            slot = self.wiring.mdcs[index]
+            if old.alive and slot.predecessor == old.uid and (index, slot.incarnation) not in followed:
+                continue
+            del self._leaving[index]
+            self._world.later(2 * self._rng.random(), old.crash)
+            if slot.predecessor:
+                self._write(
+                    replace(self.wiring, mdcs={**self.wiring.mdcs, index: replace(slot, predecessor="")})
+                )
+
     def scale(self, wanted: int) -> None:
         """Another number of MDCs."""
         self.wanted = wanted
@@ -218,7 +254,7 @@ class Overseer:
         for index in sorted(set(self.wiring.mdcs) | set(self.mdcs)):
             slot, mdc = self.wiring.mdcs.get(index, Slot(0)), self.mdcs.get(index)
             if mdc is None:
-                slots[index] = replace(slot, uid="", homes=frozenset())
+                slots[index] = replace(slot, uid="", homes=frozenset(), predecessor="")
             elif mdc.uid != slot.uid:
                 slots[index] = Slot(mdc.incarnation, mdc.uid, frozenset(), slot.replaced)
             else:

@@ -29,6 +29,7 @@ FAULTS: dict[str, int] = {
     "ghost": 3,
     "scale_homes": 5,
     "lose_home": 4,
+    "move_mdc": 4,
 }
 """Kinds of faults and how often each is drawn."""
 MOST_HOMES = 10

@@ -53,6 +53,8 @@ ENV_UID = "ELF_POD_UID"
 """The pod's UID: its fencing token. Two lives under one name differ in it."""
 ENV_ADDRESS = "ELF_POD_IP"
 """The address this pod binds to and can be reached at."""
+ENV_NODE = "ELF_NODE"
+"""Name of the cluster's node that this pod runs on; absent in local mode."""
 ENV_INDEX = "ELF_INDEX"
 ENV_INCARNATION = "ELF_INCARNATION"
 ENV_HOMES = "ELF_HOMES"
@@ -266,6 +268,8 @@ class Slot:
     """Nodes on which the last of these short lives were spent, the newest last."""
     loss: Loss | None = None
     """The last of its pods that was replaced because of a fault."""
+    predecessor: str = ""
+    """UID of the pod that still acts for the slot until the pod `uid` can take over between two rounds."""
 
 
 @dataclass(frozen=True)
@@ -290,6 +294,10 @@ class Wiring:
     """Homes that are known to send nothing for now. A round need not wait for them if its quorum is met."""
     authority: str = ""
     """SHA-256 of the certificate that all pods of the job trust. Empty: their links are plain TCP."""
+    failed_moves: int = 0
+    """How many times in a row no MDC could be moved to another node; for the operator alone."""
+    move_after: float = 0.0
+    """No such attempt before this time (seconds since the epoch)."""
 
     def to_json(self) -> str:
         """One line of JSON with sorted keys, so equal wirings are equal texts."""
@@ -304,6 +312,8 @@ class Wiring:
                 "expected": self.expected,
                 "absent": format_ids(self.absent),
                 **({"authority": self.authority} if self.authority else {}),
+                **({"failedMoves": self.failed_moves} if self.failed_moves else {}),
+                **({"moveAfter": self.move_after} if self.move_after else {}),
             },
             sort_keys=True,
             separators=(",", ":"),
@@ -330,6 +340,8 @@ class Wiring:
             expected=int(data.get("expected", 0)),
             absent=parse_ids(data.get("absent", "")),
             authority=str(data.get("authority", "")),
+            failed_moves=int(data.get("failedMoves", 0)),
+            move_after=float(data.get("moveAfter", 0.0)),
         )
 
     def home_of(self) -> dict[int, int]:
@@ -346,6 +358,7 @@ def _slot_to_data(slot: Slot) -> dict[str, Any]:
         "failures": slot.failures,
         "notBefore": slot.not_before,
         "nodes": list(slot.nodes),
+        **({"predecessor": slot.predecessor} if slot.predecessor else {}),
         **({"loss": asdict(slot.loss)} if slot.loss else {}),
     }
 
@@ -354,6 +367,7 @@ def _slot_from_data(data: Mapping[str, Any]) -> Slot:
     return Slot(
         incarnation=int(data["incarnation"]),
         uid=str(data["uid"]),
+        predecessor=str(data.get("predecessor", "")),
         homes=parse_ids(data["homes"]),
         replaced=int(data.get("replaced", 0)),
         failures=int(data.get("failures", 0)),

@@ -48,6 +48,10 @@ class Register(_Message, frozen=True):
     address: str
     holds: tuple[int, Stamp] | None
     """(epoch that wrote the copy, its stamp)."""
+    node: str = ""
+    """The cluster's node that it runs on, so that copies of the state do not all get onto one. Empty: unknown."""
+    acted: bool = False
+    """It has been welcome before, so homes may be with it: it does not wait for a predecessor."""
 
 
 class Welcome(_Message, frozen=True):

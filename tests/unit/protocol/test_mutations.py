@@ -131,6 +131,14 @@ class AdmitsAnybody(NorthPole):
         return super()._admit(link, forged, now)
 
 
+class TakesThePredecessorBack(NorthPole):
+    """A pod whose successor has taken over may act again."""
+
+    def _admit(self, link: LinkId, message: Register, now: float) -> list[Effect]:
+        self._succeeded.discard(message.uid)
+        return super()._admit(link, message, now)
+
+
 class TakesStaleRounds(NorthPole):
     """A Submit of any round is taken for the present one."""
 
@@ -480,9 +488,23 @@ def test_a_bundle_of_homes_that_have_moved_is_caught() -> None:
     caught("stuck", kind=bundled_and_moved, household=SendsWhatHasMoved)
 
 
+def handed_over(seed: int) -> Scenario:
+    """MDCs are followed by others between rounds all the time, on connections that break and stall."""
+    rng = random.Random(seed)
+    kinds = ("move_mdc", "break_link", "break_link", "stall_link", "pause_operator")
+    faults = tuple(sorted((rng.random() * 8, rng.choice(kinds)) for _ in range(30)))
+    return Scenario(
+        seed=seed, mdcs=rng.randint(1, 3), rounds=12, replay=1.0, silence=1.0, compute=0.5, faults=faults
+    )
+
+
+def test_an_npdc_that_takes_a_predecessor_back_is_caught() -> None:
+    caught("accepted a Submit of", kind=handed_over, northpole=TakesThePredecessorBack)
+
+
 def test_the_machines_themselves_pass_where_mutants_are_caught() -> None:
-    kinds = (draw, restless, hurried, changing, alone, bundled, bundled_and_moved)
-    assert [breaks(kind(seed)) for kind in kinds for seed in range(20)] == [None] * 140
+    kinds = (draw, restless, hurried, changing, alone, bundled, bundled_and_moved, handed_over)
+    assert [breaks(kind(seed)) for kind in kinds for seed in range(20)] == [None] * 160
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,8 @@ class Identity:
     incarnation: int
     uid: str
     address: str
+    node: str = ""
+    """The cluster's node that it runs on; empty: unknown."""
 
 
 class DataCenter:
@@ -149,7 +151,8 @@ class DataCenter:
             return []
         holds = self._copy and (self._copy[0], self._copy[1])
         me = self._me
-        register = Register(WIRE_VERSION, me.job, me.index, me.incarnation, me.uid, me.address, holds)
+        who = (me.job, me.index, me.incarnation, me.uid, me.address)
+        register = Register(WIRE_VERSION, *who, holds, me.node, acted=self._epoch >= 0)
         return [Send(link, register)]
 
     def closed(self, link: LinkId, now: float, silent: bool = False) -> list[Effect]:

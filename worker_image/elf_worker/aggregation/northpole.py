@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from elf_worker.aggregation import ids
@@ -22,7 +23,7 @@ from elf_worker.aggregation.lane import INLINE, Lane
 from elf_worker.aggregation.observations import Observations
 from elf_worker.aggregation.stragglers import Straggler, Stragglers
 from elf_worker.aggregation.tally import Intake, Tally, count_reasons, parted
-from elf_worker.contract import MAX_PAYLOAD, WIRE_VERSION, Phase, Wiring
+from elf_worker.contract import MAX_PAYLOAD, WIRE_VERSION, Phase, Slot, Wiring
 from elf_worker.exact import NotSummableError, measures_of_packed
 from elf_worker.messages import (
     Accepted,
@@ -71,6 +72,8 @@ class Rules:
     silence: float
     epoch: int
     """Incarnation of this NPDC."""
+    node: str = ""
+    """The cluster's node that this NPDC runs on; empty: unknown."""
     checkpoint_round: int = -1
     """Rounds in the newest checkpoint on the volume; -1 without one."""
     straggler_factor: float | None = None
@@ -96,6 +99,7 @@ class _Member:
     incarnation: int
     address: str
     holds: tuple[int, Stamp] | None
+    node: str
 
 
 @dataclass
@@ -174,7 +178,9 @@ class NorthPole:
         """Slot → (uid, homes in effect). Planned moves wait for the next round; see `_place`."""
         self._members: dict[int, _Member] = {}
         self._waiting: dict[LinkId, Register] = {}
-        """MDCs that registered before the wiring spoke of them."""
+        """MDCs that registered before the wiring spoke of them, or while their predecessors still act."""
+        self._succeeded: set[str] = set()
+        """UIDs of predecessors whose successors have taken over: nothing is taken from them any more."""
         self._locating: dict[LinkId, int] = {}
         self._missing_since: dict[tuple[int, str], float] = {}
         self._absent = 0
@@ -243,11 +249,15 @@ class NorthPole:
 
     def serving(self) -> list[tuple[int, int, int]]:
         """(index, incarnation, homes in effect) of the MDCs that are connected."""
-        slots = self.wiring.mdcs if self.wiring else {}
         return [
-            (index, slots[index].incarnation, self._served.get(index, ("", 0))[1].bit_count())
-            for index in sorted(self._members)
+            (index, member.incarnation, self._served.get(index, ("", 0))[1].bit_count())
+            for index, member in sorted(self._members.items())
         ]
+
+    def copies(self) -> list[tuple[int, int]]:
+        """(index, incarnation) of the MDCs that hold copies of the states of this incarnation."""
+        held = ((i, self._members[i]) for i in self._keepers())
+        return [(i, m.incarnation) for i, m in held if m.holds is not None and m.holds[0] == self.rules.epoch]
 
     # -- events -------------------------------------------------------------------------------------------
 
@@ -260,10 +270,10 @@ class NorthPole:
         if wiring.npdc.incarnation > self.rules.epoch:
             return [Stop("Fenced", f"incarnation {wiring.npdc.incarnation} has taken over")]
         for index, member in list(self._members.items()):
-            if index not in wiring.mdcs or wiring.mdcs[index].uid != member.uid:
-                out += self._turn(member.link, "Fenced", "this incarnation has been replaced")
-                del self._members[index]
-                self._give_up_fetching(member.link)
+            slot = wiring.mdcs.get(index)
+            if slot is None or member.uid not in (slot.uid, slot.predecessor):
+                out += self._dismiss(index, "this incarnation has been replaced")
+        self._succeeded &= {slot.predecessor for slot in wiring.mdcs.values()}
         self._watch_for_missing(now)
         if self._round is not None and not self._round.stepping and self._wanted()[0] < self._round.homes:
             out += self._begin_anew(now)
@@ -291,7 +301,8 @@ class NorthPole:
                 del self._members[index]
                 self._missing_since[index, member.uid] = now - GRACE_SECONDS if silent else now
         self._give_up_fetching(link)
-        return self._recover(now) + self._keep() + self._maybe_leave(now)
+        self._watch_for_missing(now)
+        return self._take_over(now) + self._recover(now) + self._keep() + self._maybe_leave(now)
 
     def tick(self, now: float) -> list[Effect]:
         """Time has passed: deadlines of the round, of recovery, of the farewell."""
@@ -334,9 +345,9 @@ class NorthPole:
         if finish is not None:
             return self.end(finish, now)
         self.phase = Phase.TRAINING
+        out = self._hand_over()
         self._round = self._new_round(now)
         self._place(boundary=True)  # `_publish` says so to everyone
-        out: list[Effect] = []
         for index in sorted(self._members):
             out += self._publish(index)
         return out + self._keep(everyone=True) + self._answer_locating()
@@ -367,7 +378,7 @@ class NorthPole:
         self.finish = finish
         self._round = None
         self._leave_at = now + GOODBYE_SECONDS
-        links = [m.link for m in self._members.values()] + list(self._locating)
+        links = [m.link for m in self._members.values()] + list(self._locating) + list(self._waiting)
         return [*(Send(link, finish) for link in links), *self._maybe_leave(now)]
 
     # -- children -----------------------------------------------------------------------------------------
@@ -385,17 +396,40 @@ class NorthPole:
         if self.wiring is None or slot is None or slot.incarnation < message.incarnation:
             self._waiting[link] = message  # created before the wiring that will name it
             return []
-        if slot.uid != message.uid:
+        acting = self._members.get(message.index)
+        if message.uid not in (slot.uid, slot.predecessor) or not message.uid:
             if slot.incarnation == message.incarnation and not slot.uid:
                 self._waiting[link] = message
                 return []
             return self._turn(link, "Fenced", f"incarnation {slot.incarnation} is current")
+        if message.uid in self._succeeded:
+            return self._turn(link, "Fenced", f"incarnation {slot.incarnation} has taken over")
+        if message.uid == slot.uid and not message.acted and self._has_predecessor(slot, acting):
+            self._waiting[link] = message
+            return []
+        out = self._enrol(link, message, slot)
+        if slot.predecessor:  # homes move to another pod of the same slot
+            out += self._place(boundary=self._round is None)
+        if self._round is None:
+            out += self._assign(message.index)
+        else:
+            out += self._publish(message.index)
+            out += self._keep()
+        return out + self._recover(now) + self._answer_locating()
+
+    def _enrol(self, link: LinkId, message: Register, slot: Slot) -> list[Effect]:
+        """This pod acts for its slot from now on, and no pod before it."""
         out: list[Effect] = []
-        if message.index in self._members:  # the same pod dials again before the old connection is known dead
-            out.append(Close(self._members[message.index].link))
-            self._give_up_fetching(self._members[message.index].link)
+        if slot.predecessor and message.uid == slot.uid:
+            self._succeeded.add(slot.predecessor)
+        acting = self._members.get(message.index)
+        if acting is not None and acting.uid != message.uid:
+            out += self._dismiss(message.index, f"incarnation {slot.incarnation} has taken over")
+        elif acting is not None:  # the same pod dials again before the old connection is known dead
+            out.append(Close(acting.link))
+            self._give_up_fetching(acting.link)
         self._members[message.index] = _Member(
-            link, message.uid, message.incarnation, message.address, message.holds
+            link, message.uid, message.incarnation, message.address, message.holds, message.node
         )
         self._missing_since.pop((message.index, message.uid), None)
         if self._round is not None:
@@ -403,12 +437,46 @@ class NorthPole:
         out.append(Send(link, Welcome(self.rules.epoch)))
         if self._watched:
             out.append(Send(link, Watch(self._watched)))
-        if self._round is None:
-            out += self._assign(message.index)
-        else:
-            out += self._publish(message.index)
-            out += self._keep()
-        return out + self._recover(now) + self._answer_locating()
+        return out
+
+    def _dismiss(self, index: int, why: str) -> list[Effect]:
+        """Nothing is taken from the pod that has acted for this slot any more."""
+        member = self._members.pop(index)
+        self._give_up_fetching(member.link)
+        return self._turn(member.link, "Fenced", why)
+
+    def _has_predecessor(self, slot: Slot, acting: _Member | None) -> bool:
+        """Whether the pod that is to take the slot over has to wait for that.
+
+        Before the first round a predecessor that is not here yet is waited for, like all that may hold a copy
+        of the state.
+        """
+        if acting is not None:
+            return acting.uid == slot.predecessor
+        return slot.predecessor not in ("", *self._succeeded) and self._snapshot is None
+
+    def _hand_over(self) -> list[Effect]:
+        """Between two rounds: pods that wait for their predecessors take over."""
+        out: list[Effect] = []
+        for link, register, slot in self._heirs():
+            del self._waiting[link]
+            out += self._enrol(link, register, slot)
+        return out
+
+    def _take_over(self, now: float) -> list[Effect]:
+        """In mid-round, or before the first one: those whose predecessors are gone need not wait."""
+        heirs = self._heirs()
+        return [effect for link, register, _ in heirs for effect in self._admit(link, register, now)]
+
+    def _heirs(self) -> list[tuple[LinkId, Register, Slot]]:
+        """The pods that wait for their predecessors, and their slots."""
+        slots = self.wiring.mdcs if self.wiring is not None else {}
+        named = ((link, register, slots.get(register.index)) for link, register in self._waiting.items())
+        return [
+            (link, register, slot)
+            for link, register, slot in named
+            if slot is not None and slot.predecessor and slot.uid == register.uid
+        ]
 
     def _turn(self, link: LinkId, reason: str, why: str) -> list[Effect]:
         self.refused[reason] = self.refused.get(reason, 0) + 1
@@ -448,7 +516,10 @@ class NorthPole:
         if self.wiring is None:
             return []
         before, everyone = self._served, ids.full(self.homes)
-        wanted = {i: (slot.uid, ids.mask_of(slot.homes) & everyone) for i, slot in self.wiring.mdcs.items()}
+        wanted = {
+            i: (self._actor(i, slot), ids.mask_of(slot.homes) & everyone)
+            for i, slot in self.wiring.mdcs.items()
+        }
         if boundary:
             self._served = wanted
         else:
@@ -467,6 +538,11 @@ class NorthPole:
                 out += self._assign(index)
         return out
 
+    def _actor(self, index: int, slot: Slot) -> str:
+        """UID of the pod that acts for a slot now, or shall as soon as it is here."""
+        member = self._members.get(index)
+        return member.uid if member is not None and member.uid == slot.predecessor else slot.uid
+
     def _assign(self, index: int) -> list[Effect]:
         homes = self._served.get(index, ("", 0))[1]
         settled = self._round.tally.settled if self._round else 0
@@ -483,9 +559,10 @@ class NorthPole:
         return [effect for index in self._members for effect in self._assign(index)]
 
     def _watch_for_missing(self, now: float) -> None:
-        assert self.wiring is not None
+        if self.wiring is None:
+            return
         connected = {(i, m.uid) for i, m in self._members.items()}
-        current = {(i, slot.uid) for i, slot in self.wiring.mdcs.items() if slot.uid}
+        current = {(i, self._actor(i, slot)) for i, slot in self.wiring.mdcs.items() if slot.uid}
         self._missing_since = {k: t for k, t in self._missing_since.items() if k in current}
         for key in current - connected:
             self._missing_since.setdefault(key, now + BOOT_SECONDS)
@@ -648,13 +725,29 @@ class NorthPole:
             return []
         mark = (self.rules.epoch, snapshot.stamp)
         out: list[Effect] = []
-        for index in sorted(self._members)[:KEEPERS]:
+        for index in self._keepers():
             member = self._members[index]
             if everyone or member.holds != mark:
                 self._members[index] = replace(member, holds=mark)
                 out.append(Send(member.link, Keep(*mark), snapshot.rest))
                 self._round.note_sent(member.link, snapshot.rest)
         return out
+
+    def _keepers(self) -> list[int]:
+        """The MDCs that hold copies: on nodes that have none yet if there are such, or else the first ones.
+
+        The NPDC has a copy itself, so its own node comes last.
+        """
+        copies = Counter([self.rules.node])
+        copies[""] = -1  # unknown nodes: as if each were another one
+        chosen: list[int] = []
+        while len(chosen) < min(KEEPERS, len(self._members)):
+            there = (i for i in sorted(self._members) if i not in chosen)
+            best = min(there, key=lambda i: copies[self._members[i].node])
+            chosen.append(best)
+            if self._members[best].node:
+                copies[self._members[best].node] += 1
+        return sorted(chosen)
 
     def _recover(self, now: float) -> list[Effect]:
         """Before the first round: take up the newest state there is, or begin."""

@@ -37,6 +37,8 @@ class Environment:
     """Directory of the key and the certificates; empty: links are plain TCP."""
     figures_tokens: frozenset[str] = frozenset()
     """SHA-256 of the tokens that open the figures."""
+    node: str = ""
+    """The cluster's node that the pod runs on; empty: unknown."""
 
 
 def read(environ: Mapping[str, str]) -> Environment:
@@ -59,6 +61,7 @@ def read(environ: Mapping[str, str]) -> Environment:
             homes=_homes(environ, job, index),
             identity=environ.get(contract.ENV_IDENTITY, ""),
             figures_tokens=frozenset(environ.get(contract.ENV_FIGURES_TOKENS, "").split(",")) - {""},
+            node=environ.get(contract.ENV_NODE, ""),
         )
     except KeyError as error:
         raise BadEnvironmentError(f"{error.args[0]} is not set: pods are started by the operator") from None

@@ -35,6 +35,7 @@ class MdcShell(Shell):
             incarnation=env.incarnation,
             uid=env.uid,
             address=f"{env.address}:{WIRE_PORT}",
+            node=env.node,
         )
         adder = Adder()
         center = DataCenter(identity, env.npdc, _intake(env.job, env.index, adder))

@@ -55,6 +55,7 @@ class NpdcShell(Shell):
             deadline=config.deadline_seconds,
             silence=config.silence_seconds,
             epoch=env.incarnation,
+            node=env.node,
             checkpoint_round=checkpoints.rounds_in(env.checkpoint, config.uid),
             straggler_factor=config.straggler_factor,
         )
@@ -439,6 +440,7 @@ class NpdcShell(Shell):
             "metrics": {name: f"{value:.4f}" for name, value in sorted(metrics.items())},
             "exact": record.exact if record else True,
             "serving": [{"mdc": i, "incarnation": k, "homes": n} for i, k, n in pole.serving()],
+            "copies": [{"mdc": i, "incarnation": k} for i, k in pole.copies()],
             "counted": [{"mdc": i, "gradients": n} for i, n in sorted(self._served.items())],
             "unreachable": [
                 {"mdc": i, "incarnation": k, "uid": uid} for i, k, uid in pole.unreachable(self.now())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -32,7 +32,7 @@ def page(crd: Mapping[str, Any]) -> str:
         parts += ["| field | type | default | |", "|---|---|---|---|"]
         parts += [*_rows(schema["properties"][part], ""), ""]
         if rules := list(_rules(schema["properties"][part], "")):
-            parts += ["Rules:", "", *(f"- {rule}" for rule in dict.fromkeys(rules)), ""]
+            parts += ["Rules:", "", *_grouped(rules), ""]
     return "\n".join(parts)
 
 
@@ -68,11 +68,26 @@ def _type(field: Mapping[str, Any]) -> str:
     return f"{kind}, at least {least}" if least is not None else kind
 
 
-def _rules(schema: Mapping[str, Any], path: str) -> Iterator[str]:
+def _rules(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    """Path and sentence of each."""
     for rule in schema.get("x-kubernetes-validations", ()):
-        yield f"`{path.rstrip('.')}`: {rule['message']}" if path else rule["message"]
+        yield path + rule.get("fieldPath", ""), rule["message"]
     for name, field in schema.get("properties", {}).items():
-        yield from _rules(field, f"{path}{name}.")
+        inner, here = (
+            (field["items"], f"{path}.{name}[]")
+            if field.get("type") == "array"
+            else (field, f"{path}.{name}")
+        )
+        yield from _rules(inner, here)
+
+
+def _grouped(rules: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """A line for each sentence, with all fields that it is about."""
+    paths: dict[str, list[str]] = {}
+    for path, message in rules:
+        paths.setdefault(message, []).append(f"`{path.removeprefix('.')}`")
+    for message, fields in paths.items():
+        yield f"- {', '.join(dict.fromkeys(fields))}: {message}"
 
 
 if __name__ == "__main__":

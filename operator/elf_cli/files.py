@@ -39,5 +39,15 @@ def read_job(path: str) -> dict[str, Any]:
         raise FileError(f"{path}: apiVersion: is {job.get('apiVersion')!r}, {expected!r} is expected")
     if not isinstance(job.get("metadata"), dict):
         raise FileError(f"{path}: metadata.name: is required")
+    job = _as_kubectl_sends(job)
     job["metadata"] = {"namespace": "default", "generation": 1, **job["metadata"], "uid": str(uuid.uuid4())}
     return job
+
+
+def _as_kubectl_sends(value: Any) -> Any:
+    """4 for 4.0, everywhere: what a file says has to mean the same here and on a cluster."""
+    if isinstance(value, dict):
+        return {key: _as_kubectl_sends(found) for key, found in value.items()}
+    if isinstance(value, list):
+        return [_as_kubectl_sends(found) for found in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,7 +1,7 @@
 """Checks a spec against the CRD's own schema, and fills in its defaults.
 
-The API server does the same, but not everywhere: an old one drops rules, and `elf run` has none. One
-schema serves all, so they cannot disagree.
+The API server does the same, but not everywhere: `elf run` has none, and what is stored may be older than the
+schema. One schema serves all, read as the server reads it, so they cannot disagree.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import copy
 import difflib
 import functools
+import math
 import pathlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -35,32 +37,68 @@ def spec_schema() -> dict[str, Any]:
     return dict(root["properties"]["spec"])
 
 
-@functools.cache
-def _validator() -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(_close(spec_schema()))
-
-
 def defaulted(value: Any, schema: Schema | None = None) -> Any:
-    """A copy of `value` with the schema's defaults filled in (and 4 for 4.0), as the API server does it."""
+    """A copy of `value` with the schema's defaults filled in, as the API server does it.
+
+    A null in a field that the schema knows is a field that is not there; among arguments, say, it stays.
+    """
     schema = spec_schema() if schema is None else schema
-    if isinstance(value, Mapping) and "properties" in schema:
-        out = dict(value)
-        for name, sub in schema["properties"].items():
-            if name not in out and "default" in sub:
-                out[name] = copy.deepcopy(sub["default"])
-            if name in out:
-                out[name] = defaulted(out[name], sub)
-        return out
-    whole = schema.get("type") == "integer" or "x-kubernetes-int-or-string" in schema
-    return int(value) if whole and isinstance(value, float) and value.is_integer() else value
+    if isinstance(value, list) and "items" in schema:
+        return [defaulted(item, schema["items"]) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    fields, others = schema.get("properties", {}), schema.get("additionalProperties")
+    out = {}
+    for name, found in value.items():
+        sub = fields.get(name, others)
+        if found is not None or sub is None:
+            out[name] = found if sub is None else defaulted(found, sub)
+    for name, sub in fields.items():
+        if name not in out and "default" in sub:
+            out[name] = defaulted(copy.deepcopy(sub["default"]), sub)
+    return out
 
 
 def errors(spec: Any) -> list[str]:
-    """What is wrong with a spec, one sentence a field, each beginning with the field's path."""
+    """What is wrong with a defaulted spec, one sentence a field, each beginning with the field's path."""
     if not isinstance(spec, Mapping):
         return ["spec: an object is expected"]
     found = sorted(_validator().iter_errors(spec), key=lambda e: list(map(str, e.absolute_path)))
     return [sentence for error in found for sentence in _sentences(error)]
+
+
+@functools.cache
+def _validator() -> Any:
+    return _Validator(_close(spec_schema()))
+
+
+def _integer(_: Any, value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(_: Any, value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _matches(_: Any, pattern: str, value: object, __: Any) -> Iterator[jsonschema.ValidationError]:
+    if isinstance(value, str) and not regex(pattern).search(value):
+        yield jsonschema.ValidationError(f"{value!r} does not match {pattern}")
+
+
+@functools.cache
+def regex(pattern: str) -> re.Pattern[str]:
+    """A pattern that ends in `$`, as the API server reads it: a line break after the end is no end."""
+    return re.compile(pattern.removesuffix("$") + r"\Z", re.ASCII)
+
+
+_Validator = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
+    jsonschema.Draft202012Validator,
+    {"pattern": _matches},
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
+        # 4.0 is no integer: the server's rules take none, and kubectl sends 4 where a file says 4.0.
+        {"integer": _integer, "number": _number}
+    ),
+)
 
 
 def _close(schema: Any) -> Any:
@@ -75,7 +113,7 @@ def _close(schema: Any) -> Any:
 
 
 def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
-    path = ".".join(["spec", *map(str, error.absolute_path)])
+    path = "spec" + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.absolute_path)
     value: Any = error.instance
     limit: Any = error.validator_value
     schema: Any = error.schema
@@ -88,10 +126,17 @@ def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
             yield f"{path}: is {value}, at least {limit} is needed"
         case "maximum":
             yield f"{path}: is {value}, at most {limit} is allowed"
+        case "minLength":
+            yield f"{path}: is empty"
+        case "maxLength":
+            yield f"{path}: has {len(value)} characters, at most {limit} are allowed"
+        case "maxItems" | "maxProperties":
+            yield f"{path}: has {len(value)} entries, at most {limit} are allowed"
         case "type":
-            yield f"{path}: is {value!r}, {_article(limit)} is expected"
+            yield f"{path}: is {value!r}, {_article(limit)} is expected{_whole(value, limit)}"
         case "anyOf" | "pattern":
-            yield f"{path}: {value!r} is malformed; {_EXAMPLES.get(path, f'it must match {limit}')}"
+            expected = _EXPECTED.get(re.sub(r"\[\d+\]", "[]", path), f"it must match {limit}")
+            yield f"{path}: {value!r} is malformed; {expected}"
         case _:
             yield f"{path}: {error.message}"
 
@@ -107,14 +152,35 @@ def _article(kind: object) -> str:
     return f"an {kind}" if str(kind)[0] in "aeiou" else f"a {kind}"
 
 
-_EXAMPLES = {
-    "spec.task.entrypoint": "`module:Class` is expected, such as elf_worker.tasks.digits:Digits",
+def _whole(value: object, kind: object) -> str:
+    whole = kind == "integer" and isinstance(value, float) and value.is_integer()
+    return f", without a decimal point: {value:.0f}" if whole else ""
+
+
+_CLASS = "`module:Class` is expected, such as"
+_DECIMAL = "a decimal number as a string is expected, such as"
+_OPTIMIZER = "the name of a class of torch.optim is expected, such as"
+_CLAIM = "the name of a PersistentVolumeClaim is expected"
+_NAME = "lower-case letters, digits and hyphens are expected, and no hyphen first or last"
+_EXPECTED = {
+    "spec.image": "the name of an image is expected, such as registry.example/elf-worker:1.2",
+    "spec.task.entrypoint": f"{_CLASS} elf_worker.tasks.digits:Digits",
+    "spec.statistics[]": f"{_CLASS} my_package.statistics:Ages",
     "spec.round.quorum": 'a count (12) or a percentage from "1%" to "100%" is expected',
-    "spec.failurePolicy.stragglerFactor": 'a decimal number as a string is expected, such as "5"',
-    "spec.target.atLeast": 'a decimal number as a string is expected, such as "0.95"',
-    "spec.optimizer.name": "the name of a class of torch.optim is expected, such as Adam",
-    "spec.northPole.checkpoint.volumeClaim": "the name of a PersistentVolumeClaim is expected",
-    "spec.output.volumeClaim": "the name of a PersistentVolumeClaim is expected",
+    "spec.failurePolicy.stragglerFactor": f'{_DECIMAL} "5"',
+    "spec.aggregation.clipNorm": f'{_DECIMAL} "1.5"',
+    "spec.target.atLeast": f'{_DECIMAL} "0.95"',
+    "spec.optimizer.name": f"{_OPTIMIZER} Adam",
+    "spec.localOptimizer.name": f"{_OPTIMIZER} SGD",
+    "spec.northPole.checkpoint.volumeClaim": _CLAIM,
+    "spec.output.volumeClaim": _CLAIM,
     "spec.output.secret": "the name of a Secret is expected",
     "spec.output.url": "the URL of a folder is expected, such as s3://bucket/folder",
+    "spec.output.path": "letters, digits and . _ - / are expected, such as runs/digits",
+    **{
+        f"spec.{part}.template.spec.{kind}[].name": _NAME
+        for part in ("homes", "miniDataCenters", "northPole")
+        for kind in ("containers", "initContainers", "volumes")
+    },
 }
+"""What is expected of a field that has a pattern."""

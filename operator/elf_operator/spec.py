@@ -216,6 +216,10 @@ def _rule_errors(spec: Mapping[str, Any]) -> list[str]:
         found.append(f"spec.homes.perPod: is {per_pod}, at most spec.homes.replicas ({homes}) is allowed")
     if (factor := spec["failurePolicy"].get("stragglerFactor")) and not 1 < float(factor) < math.inf:
         found.append(f"spec.failurePolicy.stragglerFactor: is {factor}, a number above 1 is expected")
+    if (target := spec.get("target")) and math.isinf(float(target["atLeast"])):
+        found.append(
+            f"spec.target.atLeast: is {target['atLeast']}, a number that 64 bits can hold is expected"
+        )
     found += _aggregation_errors(spec["aggregation"], homes, mdcs)
     found += destination.errors(spec.get("output"))
     for part, role in (("homes", Role.HOME), ("miniDataCenters", Role.MDC), ("northPole", Role.NPDC)):

@@ -1,16 +1,19 @@
-"""What a pod template may say: anything but what the operator itself decides."""
+"""What a pod template may say: anything but what the operator itself decides.
+
+What it looks like is the schema's business (`elf_operator.schema`). The CRD has the rules that are here, too,
+for the API server.
+"""
 
 from __future__ import annotations
 
-import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from elf_operator import names
 from elf_worker import contract
 from elf_worker.contract import Role
 
-_METADATA = ("labels", "annotations")
 _SPEC = {
     "restartPolicy": "a home restarts, data centers are replaced",
     "terminationGracePeriodSeconds": "a replacement waits for it",
@@ -64,7 +67,7 @@ _NPDC_VOLUMES = {
 
 
 def errors(path: str, template: Mapping[str, Any], role: Role) -> list[str]:
-    """What is wrong with a template, one sentence a field, each beginning with the field's path.
+    """What is wrong with a template that fits the schema, one sentence a field, each beginning with its path.
 
     What only the API server knows, such as whether a field of a pod exists, it says itself.
     """
@@ -72,67 +75,32 @@ def errors(path: str, template: Mapping[str, Any], role: Role) -> list[str]:
 
 
 def _template(path: str, template: Mapping[str, Any], role: Role) -> Iterator[str]:
-    for key in sorted(set(template) - {"metadata", "spec"}, key=str):
-        yield f"{path}.{key}: no such field; a template has metadata and spec"
-    parts, wrong = _parts(path, template, ("metadata", "spec"), Mapping)
-    yield from wrong
-    if wrong:
-        return
-    yield from _metadata(f"{path}.metadata", parts.get("metadata", {}))
-    spec = parts.get("spec", {})
+    yield from _metadata(f"{path}.metadata", template.get("metadata", {}))
+    spec = template.get("spec", {})
     decided = dict(_SPEC)
     if role is Role.NPDC:
         decided["serviceAccountName"] = "its account may read the wiring and report progress"
     yield from _decided(f"{path}.spec", spec, decided)
-    yield from _lists(f"{path}.spec", spec, role)
+    own = _own_volumes(role)
+    for number, container in enumerate(spec.get("containers", ())):
+        if container["name"] == names.CONTAINER:
+            yield from _own_container(f"{path}.spec.containers[{number}]", container, own)
+    for number, volume in enumerate(spec.get("volumes", ())):
+        if volume["name"] in own:
+            yield (
+                f"{path}.spec.volumes[{number}].name: the operator has a volume {volume['name']!r} of its "
+                f"own: {own[volume['name']].why}; another name is expected"
+            )
 
 
 def _metadata(path: str, metadata: Mapping[str, Any]) -> Iterator[str]:
-    for key in sorted(set(metadata) - set(_METADATA), key=str):
-        yield f"{path}.{key}: the operator decides it; labels and annotations are yours"
-    parts, wrong = _parts(path, metadata, _METADATA, Mapping)
-    yield from wrong
-    for part, found in parts.items():
-        for key, value in sorted(found.items(), key=lambda item: str(item[0])):
+    for part, found in sorted(metadata.items()):
+        for key in sorted(found, key=str):
             where = f"{path}.{part}.{key}"
             if not isinstance(key, str):
                 yield f'{where}: its key is {key!r}, a string is expected, such as "{key}"'
-                continue
-            if not isinstance(value, str):
-                yield f'{where}: is {value!r}, a string is expected, such as "{value}"'
-            if part == "labels" and (key in _RESERVED_LABELS or key.startswith(f"{contract.API_GROUP}/")):
+            elif part == "labels" and (key in _RESERVED_LABELS or key.startswith(f"{contract.API_GROUP}/")):
                 yield f"{where}: the operator finds its pods by it"
-
-
-def _lists(path: str, spec: Mapping[str, Any], role: Role) -> Iterator[str]:
-    """Of a pod's spec: what is told apart by name."""
-    parts, wrong = _parts(path, spec, ("containers", "initContainers", "volumes"), list)
-    yield from wrong
-    own = _own_volumes(role)
-    for part, found in parts.items():
-        for number, item in enumerate(found):
-            where = f"{path}.{part}[{number}]"
-            if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
-                hint = f"; {names.CONTAINER!r} is the one that runs the role" if part == "containers" else ""
-                yield f"{where}.name: is required{hint}"
-            elif part == "containers" and item["name"] == names.CONTAINER:
-                yield from _own_container(where, item, own)
-            elif part == "volumes" and item["name"] in own:
-                yield (
-                    f"{where}.name: the operator has a volume {item['name']!r} of its own: "
-                    f"{own[item['name']].why}; another name is expected"
-                )
-
-
-def _parts(
-    path: str, whole: Mapping[str, Any], wanted: Iterable[str], kind: type[Any]
-) -> tuple[dict[str, Any], list[str]]:
-    """What is there of the wanted parts, null being nothing; sentences about parts of another kind."""
-    there = {part: whole[part] for part in wanted if whole.get(part) is not None}
-    expected = "a list" if kind is list else "an object"
-    wrong = {part: found for part, found in there.items() if not isinstance(found, kind)}
-    said = [f"{path}.{part}: is {found!r}, {expected} is expected" for part, found in wrong.items()]
-    return {part: found for part, found in there.items() if part not in wrong}, said
 
 
 def _own_volumes(role: Role) -> Mapping[str, _Volume]:
@@ -141,28 +109,23 @@ def _own_volumes(role: Role) -> Mapping[str, _Volume]:
 
 def _own_container(path: str, container: Mapping[str, Any], own: Mapping[str, _Volume]) -> Iterator[str]:
     yield from _decided(path, container, _CONTAINER)
-    for where, name in _entries(path, container, "env", "name"):
-        if name in _ENVIRONMENT:
-            yield f"{where}: the operator sets {name}"
-    for where, place in _entries(path, container, "volumeMounts", "mountPath"):
+    for number, variable in enumerate(container.get("env", ())):
+        if variable["name"] in _ENVIRONMENT:
+            yield f"{path}.env[{number}].name: the operator sets {variable['name']}"
+    for number, mount in enumerate(container.get("volumeMounts", ())):
+        where, place = f"{path}.volumeMounts[{number}].mountPath", mount.get("mountPath", "")
+        if {".", ".."} & set(place.split("/")):
+            yield f"{where}: is {place!r}, a path without . and .. is expected"
         for name, volume in own.items():
-            if _within(str(place), volume.path):
+            if _within(place, volume.path):
                 yield (
                     f"{where}: the operator mounts its volume {name!r} at {volume.path}: {volume.why}; "
                     "another path is expected"
                 )
 
 
-def _entries(path: str, container: Mapping[str, Any], part: str, key: str) -> Iterator[tuple[str, Any]]:
-    """What the entries of a list have under this key, and where; what is no list says nothing."""
-    found = container.get(part)
-    for number, entry in enumerate(found if isinstance(found, list) else ()):
-        if isinstance(entry, Mapping) and key in entry:
-            yield f"{path}.{part}[{number}].{key}", entry[key]
-
-
 def _within(path: str, folder: str) -> bool:
-    return f"{posixpath.normpath('/' + path.lstrip('/'))}/".startswith(f"{folder}/")
+    return re.sub("/+", "/", f"/{path}/").startswith(f"{folder}/")
 
 
 def _decided(path: str, found: Mapping[str, Any], reasons: Mapping[str, str]) -> Iterator[str]:

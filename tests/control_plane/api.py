@@ -21,7 +21,7 @@ class RefusedError(Exception):
 
     def __init__(self, status: int, said: str) -> None:
         super().__init__(f"HTTP {status}: {said[:500]}")
-        self.status = status
+        self.status, self.said = status, said
 
 
 class Api:

@@ -8,9 +8,12 @@ import subprocess
 import sys
 import time
 
+import jsonschema
 import pytest
 import safetensors
 import yaml
+
+from elf_operator import schema
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 DEADLINE = 90.0
@@ -50,6 +53,9 @@ def test_a_job_is_complete_once_its_model_is_where_it_shall_be(tmp_path: pathlib
     outcome = json.loads((tmp_path / "run.json").read_text())
     assert report["training"]["modelDigest"] == outcome["modelDigest"]
     assert (report["training"]["phase"], report["training"]["round"]) == ("Complete", 5)
+    described = schema.crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
+    jsonschema.validate({"training": report["training"]}, described)
+    assert report["training"].keys() <= described["properties"]["training"]["properties"].keys()
     assert report["statistics"]["total"]["homes"]["served"] == 10
     with safetensors.safe_open(blocked / "night" / "model.safetensors", "numpy") as model:
         assert model.keys()

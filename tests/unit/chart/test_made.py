@@ -99,7 +99,7 @@ def test_manifests_keep_the_names_that_others_rely_on() -> None:
 
 def test_manifests_do_not_say_that_helm_manages_them() -> None:
     text = "".join(path.read_text() for path in MANIFESTS.glob("*.yaml"))
-    assert "helm.sh" not in text and "managed-by" not in text
+    assert "helm.sh" not in text and "managed-by:" not in text
 
 
 def test_the_chart_is_of_the_version_of_the_code() -> None:

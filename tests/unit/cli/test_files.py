@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import pathlib
 import uuid
 
 import pytest
 
 from elf_cli.files import FileError, read_job
+from elf_operator.spec import parse_job
 
 JOB = """\
 apiVersion: northpole.dev/v1alpha1
@@ -87,6 +89,17 @@ def test_each_reading_is_another_run(tmp_path: pathlib.Path) -> None:
     assert first["metadata"]["uid"] != second["metadata"]["uid"]
     assert uuid.UUID(first["metadata"]["uid"])
     assert first["metadata"]["namespace"] == "pole"
+
+
+def test_a_whole_number_means_what_kubectl_would_send(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "job.yaml"
+    numbers = "homes: {replicas: 4.0}, optimizer: {args: {betas: [1.0, 0.5], foreach: true, eps: .inf}}, task"
+    path.write_text(JOB.replace("task", numbers))
+    job = read_job(str(path))
+    assert parse_job(job).errors == ()
+    assert json.dumps(job["spec"]["homes"]) == '{"replicas": 4}'
+    args = job["spec"]["optimizer"]["args"]
+    assert json.dumps(args["betas"]) == "[1, 0.5]" and args["foreach"] is True and args["eps"] == float("inf")
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:

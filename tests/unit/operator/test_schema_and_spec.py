@@ -10,15 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 import hypothesis.strategies as st
-import jsonschema
 import pytest
-import yaml
 from hypothesis import given
 
 from builders import SPEC, body, job, overlay, valid
 from elf_operator import schema
 from elf_operator.podbuilder import job_config
-from elf_operator.spec import RECIPE, changed_fields, count_of, parse_job, refusals
+from elf_operator.spec import changed_fields, count_of, parse_job, refusals
 from elf_worker.contract import JobConfig, Wiring, format_ids, parse_ids
 from strategies import ids, job_configs, json_values, wirings
 
@@ -38,7 +36,6 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "quorum of 012%": ({"round": {"quorum": "012%"}}, f"spec.round.quorum: '012%' is malformed; {QUORUM}"),
     "quorum as text": ({"round": {"quorum": "12"}}, f"spec.round.quorum: '12' is malformed; {QUORUM}"),
     "quorum of yes": ({"round": {"quorum": True}}, f"spec.round.quorum: True is malformed; {QUORUM}"),
-    "quorum of nothing": ({"round": {"quorum": None}}, f"spec.round.quorum: None is malformed; {QUORUM}"),
     "quorum of 13 of 12 homes": (
         {"round": {"quorum": 13}, "homes": {"replicas": 12}},
         "spec.round.quorum: is 13, at most spec.homes.replicas (12) is allowed",
@@ -51,6 +48,52 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "homes as text": (
         {"homes": {"replicas": "4"}},
         "spec.homes.replicas: is '4', an integer is expected",
+    ),
+    "homes as a decimal number": (
+        {"homes": {"replicas": 4.0}},
+        "spec.homes.replicas: is 4.0, an integer is expected, without a decimal point: 4",
+    ),
+    "quorum as a decimal number": (
+        {"round": {"quorum": 3.0}},
+        f"spec.round.quorum: 3.0 is malformed; {QUORUM}",
+    ),
+    "homes that are true": (
+        {"homes": {"replicas": True}},
+        "spec.homes.replicas: is True, an integer is expected",
+    ),
+    "a share of infinity": (
+        {"faultInjection": {"homeFailureProbability": float("inf")}},
+        "spec.faultInjection.homeFailureProbability: is inf, a number is expected",
+    ),
+    "a share that is no number": (
+        {"faultInjection": {"homeFailureProbability": float("nan")}},
+        "spec.faultInjection.homeFailureProbability: is nan, a number is expected",
+    ),
+    "an image with a space": (
+        {"image": "my worker"},
+        "spec.image: 'my worker' is malformed; "
+        "the name of an image is expected, such as registry.example/elf-worker:1.2",
+    ),
+    "an image of many words": (
+        {"image": "a" * 513},
+        "spec.image: has 513 characters, at most 512 are allowed",
+    ),
+    "too many statistics": (
+        {"statistics": ["a:B"] * 33},
+        "spec.statistics: has 33 entries, at most 32 are allowed",
+    ),
+    "a statistic that is a class alone": (
+        {"statistics": ["a:B", "Ages"]},
+        "spec.statistics[1]: 'Ages' is malformed; "
+        "`module:Class` is expected, such as my_package.statistics:Ages",
+    ),
+    "a target without a metric": (
+        {"target": {"metric": "", "atLeast": "1"}},
+        "spec.target.metric: is empty",
+    ),
+    "a target that nothing reaches": (
+        {"target": {"metric": "f1", "atLeast": "1e999"}},
+        "spec.target.atLeast: is 1e999, a number that 64 bits can hold is expected",
     ),
     "homes as a list": ({"homes": [4]}, "spec.homes: is [4], an object is expected"),
     "a pod holds more homes than there are": (
@@ -236,7 +279,7 @@ def test_every_mistake_is_named_at_once() -> None:
         (None, "spec.task: is required"),
         ({}, "spec.task: is required"),
         ({"task": {}}, "spec.task.entrypoint: is required"),
-        ({"task": None}, "spec.task: is None, an object is expected"),
+        ({"task": None}, "spec.task: is required"),
         ("digits", "spec: an object is expected"),
         ([], "spec: an object is expected"),
     ],
@@ -268,12 +311,22 @@ def test_the_longest_name_leaves_room_for_those_of_pods() -> None:
     assert len(f"{'x' * 40}-mdc-9999-9999999") <= 63
 
 
+LINE_BREAKS: dict[str, dict[str, Any]] = {
+    "spec.round.quorum": {"round": {"quorum": "80%\n"}},
+    "spec.target.atLeast": {"target": {"metric": "f1", "atLeast": "0.9\n"}},
+    "spec.task.entrypoint": {"task": {"entrypoint": "m:C\n"}},
+    "spec.output.path": {"output": {"volumeClaim": "c", "path": "a\n"}},
+    "spec.output.url": {"output": {"url": "s3://b\n"}},
+}
+
+
+@pytest.mark.parametrize("path", LINE_BREAKS)
+def test_a_line_break_at_the_end_is_refused_as_by_the_server(path: str) -> None:
+    [error] = job(**LINE_BREAKS[path]).errors
+    assert error.startswith(f"{path}: ")
+
+
 ODD: dict[str, dict[str, Any]] = {
-    "homes as a whole decimal number": {"homes": {"replicas": 4.0}},
-    "rounds as a whole decimal number": {"rounds": 100.0},
-    "quorum as a whole decimal number": {"round": {"quorum": 3.0}},
-    "quorum with a line break": {"round": {"quorum": "80%\n"}},
-    "a target with a line break": {"target": {"metric": "f1", "atLeast": "0.9\n"}},
     "keys that are no text": {"homes": {1: 2, "replica": 4}},
     "an optimizer argument that is no text": {"optimizer": {"args": {True: 1}}},
 }
@@ -346,6 +399,23 @@ def defaults(node: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tupl
         if "default" in sub:
             yield (*above, name), sub["default"]
         yield from defaults(sub, (*above, name))
+
+
+def test_null_is_a_field_that_is_not_there() -> None:
+    """As for the server; what is the user's own keeps its nulls."""
+    nulls = {"homes": None, "round": {"quorum": None}, "output": None, "image": None, "statistics": None}
+    given = nulls | {"optimizer": {"args": {"foreach": None}}, "miniDataCenters": {"capacity": None}}
+    spec = schema.defaulted({"task": {"entrypoint": "m:C"}, **given})
+    assert spec["homes"]["replicas"] == 4 and spec["round"]["quorum"] == "100%" and spec["statistics"] == []
+    assert not {"output", "image"} & spec.keys() and spec["miniDataCenters"].keys() == {
+        "replicas",
+        "template",
+    }
+    assert spec["optimizer"]["args"] == {"foreach": None}
+    assert schema.errors(spec) == []
+    assert schema.errors(schema.defaulted({"task": {"entrypoint": "m:C"}, "statistics": [None]})) == [
+        "spec.statistics[0]: is None, a string is expected"
+    ]
 
 
 def test_defaulting_changes_no_argument_and_does_nothing_twice() -> None:
@@ -556,116 +626,7 @@ def test_other_texts_are_no_wiring(text: str) -> None:
         Wiring.from_json(text)
 
 
-# -- the CRD ------------------------------------------------------------------------------------------------
-
-
-def nodes(node: dict[str, Any], path: str = "spec") -> Iterator[tuple[str, dict[str, Any]]]:
-    yield path, node
-    for name, sub in node.get("properties", {}).items():
-        yield from nodes(sub, f"{path}.{name}")
-    if "items" in node:
-        yield from nodes(node["items"], f"{path}[]")
-    if isinstance(node.get("additionalProperties"), dict):
-        yield from nodes(node["additionalProperties"], f"{path}{{}}")
-
-
-def root_schema() -> dict[str, Any]:
-    return dict(schema.crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
-
-
-SPEC_NODES = dict(nodes(schema.spec_schema()))
-ALL_NODES = dict(nodes(root_schema(), ""))
-
-
-@pytest.mark.parametrize("path", SPEC_NODES)
-def test_every_field_is_described_and_bounded(path: str) -> None:
-    node = SPEC_NODES[path]
-    assert node.get("description", "").endswith("."), "a sentence"
-    if node.get("type") in ("integer", "number"):
-        assert node.keys() >= {"minimum", "maximum"}
-    if node.get("type") == "string":
-        assert node.keys() & {"maxLength", "enum"}
-    if "default" in node:
-        assert jsonschema.Draft202012Validator(node).is_valid(node["default"])
-
-
-@pytest.mark.parametrize("path", ALL_NODES)
-def test_the_schema_is_structural(path: str) -> None:
-    """https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/."""
-    node = ALL_NODES[path]
-    pair = [{"type": "integer"}, {"type": "string"}]
-    if node.get("x-kubernetes-int-or-string"):
-        assert "type" not in node and node["anyOf"] == pair
-    else:
-        assert "type" in node
-        for junctor in ("anyOf", "allOf", "oneOf", "not"):
-            assert not set(keys(node.get(junctor, []))) & {"type", "default", "description", "nullable"}
-    if "properties" in node or "additionalProperties" in node:
-        assert node["type"] == "object"
-    assert not ("properties" in node and "additionalProperties" in node)
-    assert "$ref" not in node and "definitions" not in node
-    assert ("items" in node) == (node.get("type") == "array")
-    assert set(node.get("required", [])) <= set(node.get("properties", {}))
-
-
-def keys(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        yield from value
-        for sub in value.values():
-            yield from keys(sub)
-    elif isinstance(value, list):
-        for sub in value:
-            yield from keys(sub)
-
-
-def rules(path: str) -> list[str]:
-    return [v["rule"] for v in SPEC_NODES[path].get("x-kubernetes-validations", [])]
-
-
-def test_rules_across_fields_are_also_the_servers() -> None:
-    said = " ".join(rules("spec"))
-    for fields in (
-        ("self.miniDataCenters.replicas", "self.homes.replicas"),
-        ("self.round.quorum", "self.homes.replicas"),
-        ("self.homes.perPod", "self.homes.replicas"),
-    ):
-        assert f"{fields[0]} <= {fields[1]}" in said
-
-
-@given(
-    homes=st.integers(1, 40),
-    mdcs=st.integers(1, 12),
-    capacity=st.none() | st.integers(1, 40),
-    size=st.integers(3, 12),
-    method=st.sampled_from(["mean", "median"]),
-)
-def test_the_servers_rules_about_capacity_are_ours(
-    homes: int, mdcs: int, capacity: int | None, size: int, method: str
-) -> None:
-    """CEL's operators, read as Python's; its division of integers is rounded towards zero."""
-    room = {} if capacity is None else {"capacity": capacity}
-    found = job(
-        homes={"replicas": homes},
-        miniDataCenters={"replicas": mdcs, **room},
-        aggregation={"method": method, "groupSize": size},
-    ).errors
-    texts = [rule for rule in rules("spec") if "self.miniDataCenters.capacity" in rule]
-    assert len(texts) == 2
-    for cel, python in (
-        ("!has(self.miniDataCenters.capacity)", str(capacity is None)),
-        ("self.miniDataCenters.capacity", str(capacity)),
-        ("self.miniDataCenters.replicas", str(mdcs)),
-        ("self.homes.replicas", str(homes)),
-        ("self.aggregation.groupSize", str(size)),
-        ("self.aggregation.method", repr(method)),
-        ("||", "or"),
-        ("/", "//"),
-    ):
-        texts = [text.replace(cel, python) for text in texts]
-    if all(eval(text) for text in texts):
-        assert not any("capacity" in error for error in found)
-    else:
-        assert found, "what the server refuses, we refuse, if perhaps for another reason"
+# -- and besides -------------------------------------------------------------------------------------------
 
 
 def test_what_is_off_by_default() -> None:
@@ -674,55 +635,14 @@ def test_what_is_off_by_default() -> None:
     assert (chosen.mdc_capacity, chosen.straggler_factor) == (2, 2.5)
 
 
-@pytest.mark.parametrize("field", RECIPE)
-def test_a_field_that_decides_the_bits_is_immutable_for_the_server_too(field: str) -> None:
-    assert "self == oldSelf" in rules(f"spec.{field}")
-
-
-def test_homes_of_groups_are_immutable_for_the_server_too() -> None:
-    assert "self == oldSelf" in rules("spec.homes.perPod")
-    assert "self == oldSelf" in rules("spec.homes.batching")
-    same = "self.aggregation.method == 'mean' || self.homes.replicas == oldSelf.homes.replicas"
-    assert same in rules("spec")
-
-
-@pytest.mark.parametrize("field", RECIPE)
-def test_a_field_that_decides_the_bits_can_neither_be_added_nor_removed(field: str) -> None:
-    """A rule with oldSelf is not asked when its field comes or goes, so its parent must be."""
-    always = field in schema.spec_schema()["required"] or "default" in SPEC_NODES[f"spec.{field}"]
-    assert always or any(f"has(oldSelf.{field})" in rule for rule in rules("spec"))
-
-
-def test_every_rule_has_its_sentence() -> None:
-    for path, node in SPEC_NODES.items():
-        for validation in node.get("x-kubernetes-validations", []):
-            assert validation["message"], path
-
-
-def test_the_subresource_and_the_columns_exist() -> None:
-    version = schema.crd()["spec"]["versions"][0]
-    assert version["subresources"] == {"status": {}}
-    for column in version["additionalPrinterColumns"]:
-        parts = column["jsonPath"].lstrip(".").split(".")
-        if parts[0] != "metadata":
-            assert ".".join(["", *parts]) in ALL_NODES, column["name"]
-
-
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "manifests" / "samples").glob("*.yaml")), ids=lambda p: p.stem
-)
-def test_the_samples_are_valid(path: pathlib.Path) -> None:
-    assert parse_job(yaml.safe_load(path.read_text())).errors == ()
+def test_a_parsed_job_is_plain_data() -> None:
+    parsed = parse_job(body(labels={"team": "elves"}))
+    assert (parsed.name, parsed.namespace, parsed.uid) == ("sleigh", "pole", "uid-of-sleigh")
+    assert (parsed.generation, parsed.labels) == (1, {"team": "elves"})
+    assert json.loads(json.dumps(parsed.recipe)) == parsed.recipe
 
 
 def test_operator_is_no_package() -> None:
     """`operator/__init__.py` would hide Python's own `operator` module."""
     assert (ROOT / "operator").is_dir()
     assert not (ROOT / "operator" / "__init__.py").exists()
-
-
-def test_a_parsed_job_is_plain_data() -> None:
-    parsed = parse_job(body(labels={"team": "elves"}))
-    assert (parsed.name, parsed.namespace, parsed.uid) == ("sleigh", "pole", "uid-of-sleigh")
-    assert (parsed.generation, parsed.labels) == (1, {"team": "elves"})
-    assert json.loads(json.dumps(parsed.recipe)) == parsed.recipe

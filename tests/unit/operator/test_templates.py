@@ -20,18 +20,15 @@ def own(**fields: Any) -> dict[str, Any]:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "a typo": ({"specs": {}}, "specs: no such field"),
-    "kind": ({"kind": "Deployment"}, "kind: no such field"),
+    "a typo": ({"specs": {}}, "specs: no such field; did you mean 'spec'?"),
+    "kind": ({"kind": "Deployment"}, "kind: no such field; known: metadata, spec"),
     "no object": ({"spec": 5}, "spec: is 5, an object is expected"),
     "no metadata": ({"metadata": "a"}, "metadata: is 'a', an object is expected"),
-    "name": ({"metadata": {"name": "mine"}}, "metadata.name: the operator decides it"),
-    "no name": ({"metadata": {"name": None}}, "metadata.name: the operator decides it"),
-    "owners": ({"metadata": {"ownerReferences": []}}, "metadata.ownerReferences: the operator decides it"),
+    "name": ({"metadata": {"name": "mine"}}, "metadata.name: no such field; known: annotations, labels"),
+    "no name": ({"metadata": {"name": None}}, "metadata.name: no such field"),
+    "owners": ({"metadata": {"ownerReferences": []}}, "metadata.ownerReferences: no such field"),
     "labels": ({"metadata": {"labels": ["a"]}}, "metadata.labels: is ['a'], an object is expected"),
-    "a label": (
-        {"metadata": {"labels": {"a": 1}}},
-        'metadata.labels.a: is 1, a string is expected, such as "1"',
-    ),
+    "a label": ({"metadata": {"labels": {"a": 1}}}, "metadata.labels.a: is 1, a string is expected"),
     "our label": (
         {"metadata": {"labels": {names.LABEL_ROLE: "reindeer"}}},
         "metadata.labels.northpole.dev/role: the operator finds its pods by it",
@@ -44,15 +41,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"spec": {"restartPolicy": "Always"}},
         "spec.restartPolicy: the operator decides it: a home",
     ),
-    "no restarts": ({"spec": {"restartPolicy": None}}, "spec.restartPolicy: the operator decides it"),
     "a token": (
         {"spec": {"automountServiceAccountToken": True}},
         "spec.automountServiceAccountToken: the operator",
     ),
-    "containers": ({"spec": {"containers": {}}}, "spec.containers: is {}, a list is expected"),
+    "containers": ({"spec": {"containers": {}}}, "spec.containers: is {}, an array is expected"),
     "nameless": (
         {"spec": {"containers": [{"image": "a"}]}},
-        "spec.containers[0].name: is required; 'elf' is",
+        "spec.containers[0].name: is required",
     ),
     "volume": ({"spec": {"volumes": [{"emptyDir": {}}]}}, "spec.volumes[0].name: is required"),
     "command": (
@@ -64,7 +60,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         own(env=[{"name": "A"}, {"name": "ELF_INDEX"}]),
         "spec.containers[0].env[1].name: the operator",
     ),
-    "a field that is a number": ({1: {}}, "1: no such field; a template has metadata and spec"),
+    "a field that is a number": ({1: {}}, "1: no such field; known: metadata, spec"),
     "a label that is a number": (
         {"metadata": {"labels": {1: "a", "b": "c"}}},
         'metadata.labels.1: its key is 1, a string is expected, such as "1"',
@@ -82,6 +78,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         own(volumeMounts=[{"name": "mine", "mountPath": "/var//run/elf/identity/"}]),
         "spec.containers[0].volumeMounts[0].mountPath: the operator mounts its volume 'identity' at "
         "/var/run/elf/identity: with it the pod proves who it is; another path is expected",
+    ),
+    "a winding mount": (
+        own(volumeMounts=[{"name": "a", "mountPath": "/var/elf/../run"}]),
+        "spec.containers[0].volumeMounts[0].mountPath: is '/var/elf/../run', a path without . and .. is",
     ),
     "a mount within the identity": (
         own(volumeMounts=[{"name": "a", "mountPath": "/a"}, {"mountPath": "/var/run/elf/identity/key"}]),
@@ -103,6 +103,8 @@ ALLOWED: dict[str, dict[str, Any]] = {
     "nothing": {},
     "nulls": {"metadata": None, "spec": None},
     "null lists": {"metadata": {"labels": None}, "spec": {"containers": None}},
+    "null for what the operator decides": {"spec": {"restartPolicy": None}},
+    "null for a label": {"metadata": {"labels": {"a": None}}},
     "labels": {"metadata": {"labels": {"team": "elves"}, "annotations": {"northpole.dev/note": "mine"}}},
     "scheduling": {"spec": {"nodeSelector": {"a": "b"}, "tolerations": [], "priorityClassName": "low"}},
     "pull secrets": {"spec": {"imagePullSecrets": [{"name": "registry"}]}},
@@ -130,8 +132,13 @@ def test_the_rest_is_the_users(role: Role, template: dict[str, Any]) -> None:
 
 def test_keys_of_two_kinds_are_named_one_by_one() -> None:
     """YAML has keys that are numbers, and they cannot be compared with strings."""
-    errors = templates.errors("t", {1: {}, "a": {}, "metadata": {2: "", "name": "mine"}}, Role.HOME)
-    assert [error.partition(":")[0] for error in errors] == ["t.1", "t.a", "t.metadata.2", "t.metadata.name"]
+    errors = job(homes={"template": {1: {}, "a": {}, "metadata": {2: "", "name": "mine"}}}).errors
+    assert sorted(error.partition(":")[0].removeprefix("spec.homes.template.") for error in errors) == [
+        "1",
+        "a",
+        "metadata.2",
+        "metadata.name",
+    ]
 
 
 def test_only_the_npdcs_account_is_the_operators() -> None:

@@ -162,6 +162,8 @@ class KubeCluster:
             return
         found = await self._api.get(path)
         if found is not None and _owned(found, seen.job.uid):
+            if kind == "ConfigMap":
+                self._expectations.removing(seen.job.uid)
             with unless_missing():
                 await self._api.request("DELETE", path, {"preconditions": {"uid": found["metadata"]["uid"]}})
 

@@ -75,6 +75,24 @@ async def test_a_look_that_misses_our_own_wiring_is_stale(
         await cluster.observe("town", "sleigh")
 
 
+async def test_a_wiring_that_we_have_removed_is_not_missed(
+    server: Server, cluster: kube.KubeCluster, job: Job
+) -> None:
+    """Of a job that has failed before it got going nothing is kept: that is no stale view."""
+    keep(server, job)
+    await cluster.apply(builders.wiring_map(job, Wiring(version=4), replaces=""))
+    for _ in range(2):
+        seen = await cluster.observe("town", "sleigh")
+        assert seen is not None and seen.wiring is not None
+        server.refuse["DELETE"] = 503  # nor is it forgotten by an attempt that fails
+        with pytest.raises(apiserver.ApiError):
+            await cluster.remove(seen, "ConfigMap", "sleigh-wiring")
+    server.refuse.clear()
+    await cluster.remove(seen, "ConfigMap", "sleigh-wiring")
+    seen = await cluster.observe("town", "sleigh")
+    assert seen is not None and seen.wiring is None
+
+
 class Asked(list[Any]):
     """Does something as soon as a first question for this path is answered."""
 

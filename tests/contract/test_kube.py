@@ -139,8 +139,12 @@ async def test_a_status_is_written_only_for_the_spec_that_was_seen(
     stale = replace(seen, job=replace(seen.job, generation=2))
     with pytest.raises(apiserver.ApiError) as caught:
         await cluster.write_status(stale, {"state": "Suspended"})
-    assert caught.value.status == 422
+    assert caught.value.status == 409
     assert server.objects[f"{path}/status"]["status"]["state"] == "Running"
+    server.refuse["PATCH"] = 422  # a status that the schema does not allow is no conflict
+    with pytest.raises(apiserver.ApiError) as caught:
+        await cluster.write_status(seen, {"state": "Nonsense"})
+    assert caught.value.status == 422
 
 
 @pytest.mark.parametrize("what", ["Service", "ConfigMap", "Pod"])

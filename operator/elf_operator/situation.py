@@ -116,12 +116,17 @@ class Situation:
         return [i for i, slot in slots.items() if (i, slot.incarnation) not in there]
 
     def _missing(self) -> Iterator[str]:
-        counts, wiring = self.counts, self.wiring
         if self.blocked:
             yield f"{self.blocked[0]} of an earlier job of this name is still there"
+        yield from self._missing_centers()
+        yield from self._waiting_slots()
+        yield from self._missing_homes()
+
+    def _missing_centers(self) -> Iterator[str]:
+        counts = self.counts
         if not counts.npdc_ready:
             yield "the NPDC does not serve yet"
-        elif self._started and not is_from(self.seen.training, wiring.npdc.incarnation):
+        elif self._started and not is_from(self.seen.training, self.wiring.npdc.incarnation):
             yield "the NPDC does not train yet"
         elif self._started and is_silent(self.seen, self.spec):
             yield "nothing is heard from the NPDC"
@@ -129,7 +134,9 @@ class Situation:
             yield f"{counts.mdcs_ready} of {counts.mdcs_desired} MDCs serve, not {_named(self._idle)}"
         if self._unheard:
             yield f"the NPDC has no connection to {_named(self._unheard)}"
-        yield from self._waiting_slots()
+
+    def _missing_homes(self) -> Iterator[str]:
+        counts, wiring = self.counts, self.wiring
         desired, ready = counts.homes_desired, counts.homes_ready
         if wiring.homes < desired:
             late = f"{desired - ready} of {desired} homes are not ready"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from control_plane.stage import Lab, stage
+from control_plane.stage import NOBODY, Lab, stage
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="session")]
 
@@ -20,7 +20,7 @@ async def test_a_job_that_fails_before_its_first_round_leaves_nothing_and_no_war
         await on.until("the job has failed", lambda: on.body().get("status", {}).get("state") == "Failed")
         await on.until("its pods have gone", lambda: not on.puppets.pods())
         await on.until("its wiring has gone", lambda: on.puppets.wiring() is None)
-        await on.edit(rounds=3)  # one look more
+        await on.edit(miniDataCenters={"replicas": 2, **NOBODY})  # one look more
         meta = on.body()["metadata"]
         seen = lambda: on.body()["status"]["observedGeneration"] == meta["generation"]  # noqa: E731
         await on.until("it is looked at once more", seen)

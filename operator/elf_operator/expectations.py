@@ -39,6 +39,11 @@ class Expectations:
         mark = self._marks.get(uid, _Mark())
         self._marks[uid] = replace(mark, wiring=max(mark.wiring, wiring), since=None)
 
+    def removing(self, uid: str) -> None:
+        """The server is asked to delete the wiring: from now on a look without one is as good."""
+        if (mark := self._marks.get(uid)) is not None:
+            self._marks[uid] = replace(mark, wiring=0)
+
     def check(self, uid: str, generation: int, wiring: int) -> None:
         """Take note of a look; raise StaleViewError if it shows less than is known."""
         mark = self._marks.get(uid, _Mark())

@@ -162,6 +162,8 @@ class KubeCluster:
             return
         found = await self._api.get(path)
         if found is not None and _owned(found, seen.job.uid):
+            if kind == "ConfigMap":
+                self._expectations.removing(seen.job.uid)
             with unless_missing():
                 await self._api.request("DELETE", path, {"preconditions": {"uid": found["metadata"]["uid"]}})
 
@@ -211,7 +213,8 @@ class KubeCluster:
     async def write_status(self, seen: Observation, status: dict[str, Any]) -> None:
         """A patch that leaves `training`, the NPDC's part, alone.
 
-        Onto a status that is there, only while the spec is the one that was seen: never of an older one.
+        Onto a status that is there, only while the spec is the one that was seen: never of an older one. An
+        ApiError with 409 says that it was not.
         """
         path = f"{_job_path(seen.job.namespace, seen.job.name)}/status"
         with unless_missing():
@@ -224,7 +227,17 @@ class KubeCluster:
                 *({"op": "add", "path": f"/status/{key}", "value": value} for key, value in status.items()),
                 *({"op": "remove", "path": f"/status/{key}"} for key in gone),
             ]
-            await self._api.request("PATCH", path, steps, content=_JSON_PATCH)
+            try:
+                await self._api.request("PATCH", path, steps, content=_JSON_PATCH)
+            except ApiError as error:
+                if error.status != 422 or not await self._edited(seen):
+                    raise
+                raise ApiError(status=409, reason="the spec has been edited meanwhile") from error
+
+    async def _edited(self, seen: Observation) -> bool:
+        """A test that fails and a status that is against the schema get the same answer."""
+        here = await self._api.get(_job_path(seen.job.namespace, seen.job.name))
+        return here is not None and here["metadata"]["generation"] != seen.job.generation
 
     async def emit(self, seen: Observation, event: Event) -> None:
         """See `KubeEvents.emit`."""

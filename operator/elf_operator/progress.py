@@ -28,9 +28,19 @@ def connected(training: Mapping[str, Any]) -> frozenset[tuple[int, int]]:
     return frozenset(found)
 
 
+def heard_by(training: Mapping[str, Any], npdc: int) -> frozenset[tuple[int, int]] | None:
+    """See `connected`, as this incarnation of the NPDC says; None while it says nothing of that."""
+    return connected(training) if "serving" in training and is_from(training, npdc) else None
+
+
 def is_from(training: Mapping[str, Any], incarnation: int) -> bool:
     """Whether this NPDC has said it, not its predecessor; it begins to speak when it trains."""
     return (training.get("phase"), training.get("incarnation")) == (Phase.TRAINING, incarnation)
+
+
+def is_silent(seen: Observation, spec: Spec) -> bool:
+    """Whether an NPDC that has spoken has not done so for too long."""
+    return seen.npdc_silence >= spec.mdc_timeout_seconds + HEARTBEAT_SLACK_SECONDS
 
 
 def undelivered(training: Mapping[str, Any]) -> str:
@@ -43,8 +53,7 @@ def surroundings(seen: Observation, spec: Spec, now: float) -> Surroundings:
     unheard = {str(u["uid"]) for u in seen.training.get("unreachable") or ()}
     heard: set[str] = set()
     if seen.wiring is not None and is_from(seen.training, seen.wiring.npdc.incarnation):
-        patience = spec.mdc_timeout_seconds + HEARTBEAT_SLACK_SECONDS
-        (unheard if seen.npdc_silence >= patience else heard).add(seen.wiring.npdc.uid)
+        (unheard if is_silent(seen, spec) else heard).add(seen.wiring.npdc.uid)
         there = connected(seen.training)
         mdcs = seen.wiring.mdcs.items()
         heard |= {slot.uid for index, slot in mdcs if (index, slot.incarnation) in there}

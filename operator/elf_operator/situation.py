@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from elf_operator import status
 from elf_operator.observation import Observation
+from elf_operator.places import Place
 from elf_operator.plans import Event
-from elf_operator.progress import undelivered
+from elf_operator.progress import heard_by, is_from, is_silent, undelivered
 from elf_operator.spec import Spec
 from elf_operator.status import Condition, Counts, Replacement
-from elf_operator.verdicts import Verdict
-from elf_worker.contract import Phase, Wiring, format_ids
+from elf_operator.verdicts import UNREACHABLE, Verdict
+from elf_worker.contract import Phase, Role, Slot, Wiring, format_ids
 
 NAMED = 20
 """Homes and slots named in a message."""
 UNWRITTEN = "OutputNotWritten"
+ALL_SERVE = "every pod serves"
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ class Situation:
         ready = not (missing or self.waiting) and self._started
         reason = problem.reason if problem else ("AllServing" if ready else "Starting")
         said = [*([problem.message] if problem else []), *([self.waiting] if self.waiting else []), *missing]
-        message = "; ".join(said) or "every pod serves"
+        message = "; ".join(said) or (
+            ALL_SERVE if ready else "every pod is ready, training is about to begin"
+        )
         unwritten = self._unwritten
         if unwritten and not said:
             reason, message = UNWRITTEN, unwritten
@@ -86,17 +91,52 @@ class Situation:
             return "OverCapacity"
         counts = self.counts
         served = counts.npdc_ready and counts.mdcs_ready == counts.mdcs_desired
+        if served and self._unheard:
+            return UNREACHABLE
         return "Scaling" if served and self.wiring.homes < self.spec.homes else "Replacing"
 
+    @functools.cached_property
+    def _idle(self) -> list[int]:
+        """MDCs whose slot has no pod that serves."""
+        pods = {pod.uid: pod for pod in self.seen.of(Role.MDC)}
+        slots = {i: self.wiring.mdcs.get(i, Slot(0)) for i in range(self.spec.mdcs)}
+        places = (Place(Role.MDC, i, slot, pods.get(slot.uid)) for i, slot in slots.items())
+        return [place.index for place in places if not place.serves(self.seen.training)]
+
+    @functools.cached_property
+    def _unheard(self) -> list[int]:
+        """MDCs whose pod is ready, and of which the NPDC says that it has no connection to them.
+
+        One that dies loses its connection at once; its pod is said to be ready until the next probe.
+        """
+        there = heard_by(self.seen.training, self.wiring.npdc.incarnation)
+        if there is None:
+            return []
+        slots = {i: self.wiring.mdcs[i] for i in range(self.spec.mdcs) if i not in self._idle}
+        return [i for i, slot in slots.items() if (i, slot.incarnation) not in there]
+
     def _missing(self) -> Iterator[str]:
-        counts, wiring = self.counts, self.wiring
         if self.blocked:
             yield f"{self.blocked[0]} of an earlier job of this name is still there"
+        yield from self._missing_centers()
+        yield from self._waiting_slots()
+        yield from self._missing_homes()
+
+    def _missing_centers(self) -> Iterator[str]:
+        counts = self.counts
         if not counts.npdc_ready:
             yield "the NPDC does not serve yet"
-        if counts.mdcs_ready < counts.mdcs_desired:
-            yield f"{counts.mdcs_ready} of {counts.mdcs_desired} MDCs serve"
-        yield from self._waiting_slots()
+        elif self._started and not is_from(self.seen.training, self.wiring.npdc.incarnation):
+            yield "the NPDC does not train yet"
+        elif self._started and is_silent(self.seen, self.spec):
+            yield "nothing is heard from the NPDC"
+        if self._idle:
+            yield f"{counts.mdcs_ready} of {counts.mdcs_desired} MDCs serve, not {_named(self._idle)}"
+        if self._unheard:
+            yield f"the NPDC has no connection to {_named(self._unheard)}"
+
+    def _missing_homes(self) -> Iterator[str]:
+        counts, wiring = self.counts, self.wiring
         desired, ready = counts.homes_desired, counts.homes_ready
         if wiring.homes < desired:
             late = f"{desired - ready} of {desired} homes are not ready"
@@ -118,3 +158,8 @@ class Situation:
         for who, slot in late[:NAMED]:
             when = status.rfc3339(slot.not_before)
             yield f"{who} has failed {slot.failures} times in a row and is started again at {when}"
+
+
+def _named(mdcs: Sequence[int]) -> str:
+    ids = format_ids(mdcs[:NAMED]) + (" and more" if len(mdcs) > NAMED else "")
+    return f"MDC {ids}" if len(mdcs) == 1 else f"MDCs {ids}"

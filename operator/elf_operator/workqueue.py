@@ -138,7 +138,8 @@ class Queue:
             if isinstance(failed, Exception):
                 failures += 1
                 pause = min(LONGEST_BACKOFF, 0.25 * 2**failures) * random.uniform(0.75, 1.25)
-                _log.warning("%s/%s: %s; again in %.1f s", *key, brief(failed), pause, extra=_about(key))
+                level = logging.INFO if failures == 1 and _is_overtaken(failed) else logging.WARNING
+                _log.log(level, "%s/%s: %s; again in %.1f s", *key, brief(failed), pause, extra=_about(key))
             else:
                 failures = 0
                 after = failed.again_after if failed is not None else None
@@ -170,6 +171,11 @@ class Queue:
         finally:
             self._metrics.reconciles.labels(outcome).inc()
             self._metrics.reconcile_seconds.observe(time.monotonic() - began)
+
+
+def _is_overtaken(error: Exception) -> bool:
+    """Somebody has written between our look and our write, as happens to everyone: the next look sees it."""
+    return isinstance(error, ApiError) and error.status == 409
 
 
 def _is_answer(error: Exception) -> bool:

@@ -75,6 +75,24 @@ async def test_a_look_that_misses_our_own_wiring_is_stale(
         await cluster.observe("town", "sleigh")
 
 
+async def test_a_wiring_that_we_have_removed_is_not_missed(
+    server: Server, cluster: kube.KubeCluster, job: Job
+) -> None:
+    """Of a job that has failed before it got going nothing is kept: that is no stale view."""
+    keep(server, job)
+    await cluster.apply(builders.wiring_map(job, Wiring(version=4), replaces=""))
+    for _ in range(2):
+        seen = await cluster.observe("town", "sleigh")
+        assert seen is not None and seen.wiring is not None
+        server.refuse["DELETE"] = 503  # nor is it forgotten by an attempt that fails
+        with pytest.raises(apiserver.ApiError):
+            await cluster.remove(seen, "ConfigMap", "sleigh-wiring")
+    server.refuse.clear()
+    await cluster.remove(seen, "ConfigMap", "sleigh-wiring")
+    seen = await cluster.observe("town", "sleigh")
+    assert seen is not None and seen.wiring is None
+
+
 class Asked(list[Any]):
     """Does something as soon as a first question for this path is answered."""
 
@@ -121,8 +139,12 @@ async def test_a_status_is_written_only_for_the_spec_that_was_seen(
     stale = replace(seen, job=replace(seen.job, generation=2))
     with pytest.raises(apiserver.ApiError) as caught:
         await cluster.write_status(stale, {"state": "Suspended"})
-    assert caught.value.status == 422
+    assert caught.value.status == 409
     assert server.objects[f"{path}/status"]["status"]["state"] == "Running"
+    server.refuse["PATCH"] = 422  # a status that the schema does not allow is no conflict
+    with pytest.raises(apiserver.ApiError) as caught:
+        await cluster.write_status(seen, {"state": "Nonsense"})
+    assert caught.value.status == 422
 
 
 @pytest.mark.parametrize("what", ["Service", "ConfigMap", "Pod"])

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import pathlib
+import re
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -43,6 +44,8 @@ SPEC: dict[str, Any] = {
     "northPole": NOBODY,
     "failurePolicy": {"mdcTimeoutSeconds": 30},
 }
+LEVEL = re.compile(r"\S+ \S+ (WARNING|ERROR|CRITICAL) ")
+"""How a line of an operator's log begins that tells of trouble."""
 SAFE: dict[str, Any] = {
     "allowPrivilegeEscalation": False,
     "runAsNonRoot": True,
@@ -390,6 +393,12 @@ class Stage:
         }
         # The job's name differs too.
         return dict(json.loads(json.dumps(made).replace(self.job, "JOB")))
+
+    def warnings(self) -> list[str]:
+        """What operators have logged as a warning or worse."""
+        logs = sorted(self.folder.glob("operator-*.log"))
+        lines = [line for log in logs for line in log.read_text().splitlines()]
+        return [line for line in lines if LEVEL.match(line)]
 
     def story(self) -> str:
         """Everything a person would look at after a failure."""

@@ -38,6 +38,8 @@ async def perform(lab: Lab, scenario: str, point: tuple[int, bool] | None) -> tu
             await step(on)
             await on.settle()
         await on.rest()
+        if point is None:
+            assert not on.warnings(), "nothing was done to this operator, and it warns"
         struck: Any = trap.sprung if trap is not None else len(on.mutations) - begun
         return await on.outcome(), struck
 

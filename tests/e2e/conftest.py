@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 import yaml
 
+from e2e import operator_log, rounds
 from e2e.cluster import Kubectl, describe, wait
 from e2e.faults import ENDLESS, Breaker, Patient
 
@@ -44,6 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--image-builder",
         help="program that builds an image for that cluster: given a tag and a folder with a Dockerfile",
     )
+    parser.addoption("--operator-logs", help="folder for the logs of all operators (default: pytest's own)")
     parser.addoption("--worker-image", default="ghcr.io/northpole-dev/elf-worker:dev")
     parser.addoption("--operator-image", default="ghcr.io/northpole-dev/elf-operator:dev")
 
@@ -112,28 +114,55 @@ def locked(path: pathlib.Path) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def operator(
-    context: str, server_version: tuple[int, int], images: dict[str, str], run_folder: pathlib.Path
-) -> Iterator[Kubectl]:
-    """See `install_operator`. Of processes side by side the first installs it, and the last removes it."""
-    system = Kubectl(context, "elf-system")
-    lock, users = run_folder / "operator.lock", run_folder / "operator.users"
+@contextlib.contextmanager
+def shared(
+    run_folder: pathlib.Path, what: str, begin: Callable[[], None], end: Callable[[], None]
+) -> Iterator[None]:
+    """Of processes side by side the first begins it, and the last ends it."""
+    lock, users = run_folder / f"{what}.lock", run_folder / f"{what}.users"
     with locked(lock):
         before = int(users.read_text()) if users.exists() else 0
         if not before:
-            install_operator(system, server_version, images)
+            begin()
         users.write_text(str(before + 1))
-    yield system
+    yield
     with locked(lock):
         left = int(users.read_text()) - 1
         users.write_text(str(left))
         if not left:
-            remove_operator(system)
+            end()
+
+
+@pytest.fixture(scope="session")
+def operator_logs(context: str, run_folder: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[None]:
+    """The logs of all operators are kept, and must not warn of anything that no test has done."""
+    folder = pathlib.Path(
+        request.config.getoption("--operator-logs") or run_folder / "operator-logs"
+    ).resolve()
+    begin, end = (functools.partial(f, folder) for f in (operator_log.begin, operator_log.end))
+    with shared(run_folder, "operator-logs", functools.partial(begin, context), end):
+        yield
+
+
+@pytest.fixture(scope="session")
+def operator(
+    context: str,
+    server_version: tuple[int, int],
+    images: dict[str, str],
+    run_folder: pathlib.Path,
+    operator_logs: None,
+) -> Iterator[Kubectl]:
+    """See `install_operator`. Of processes side by side the first installs it, and the last removes it."""
+    system = Kubectl(context, "elf-system")
+    install = functools.partial(install_operator, system, server_version, images)
+    with shared(run_folder, "operator", install, functools.partial(remove_operator, system)):
+        yield system
 
 
 @pytest.fixture(scope="module")
-def vacant(context: str, server_version: tuple[int, int], images: dict[str, str]) -> Iterator[None]:
+def vacant(
+    context: str, server_version: tuple[int, int], images: dict[str, str], operator_logs: None
+) -> Iterator[None]:
     """A cluster without operator and CRD; what other tests share is there again afterwards."""
     system = Kubectl(context, "elf-system")
     shared = system.run("get", "deploy", "elf-operator").returncode == 0
@@ -173,7 +202,7 @@ def fresh_namespace(context: str, purpose: str) -> Iterator[Kubectl]:
 @contextlib.contextmanager
 def namespace_of_its_own(operator: Kubectl) -> Iterator[Kubectl]:
     """As `fresh_namespace`, for jobs that are deleted in the end."""
-    with fresh_namespace(operator.context, "jobs") as kubectl:
+    with fresh_namespace(operator.context, "jobs") as kubectl, rounds.watched(kubectl):
         yield kubectl
         kubectl("delete", "elftrainingjobs", "--all", "--wait=true")
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from elf_operator.observation import Observation, Pod, parse_time
+from elf_operator.progress import heard_by
 from elf_worker.contract import Role, Slot, format_ids, parse_ids
 
 Json = dict[str, Any]
@@ -45,11 +46,14 @@ def tree(seen: Observation, ready: frozenset[int] | None, now: float) -> Json:
         return _tree_from_status(seen, over)
     spec, pods = seen.job.spec, _pods_by_slot(seen)
     chars = None if spec is None or spec.homes <= FEW_HOMES else IDS_CHARS
+    heard = heard_by(seen.training, wired.npdc.incarnation)
     mdcs = []
     for index, slot in sorted(wired.mdcs.items()):
         if spec is not None and index >= spec.mdcs and not slot.uid:
             continue  # it was scaled away
         center = _center(slot, pods.get((Role.MDC, index), ()), seen, now, over)
+        if center["state"] == "serving" and heard is not None and (index, slot.incarnation) not in heard:
+            center["state"] = "starting"  # it is ready, but has no connection: not yet, or not any more
         mdcs.append({"mdc": index, **center, **_homes_of(slot, ready, wired.absent, chars)})
     placed = frozenset[int]().union(*(slot.homes for slot in wired.mdcs.values()))
     waiting = frozenset(range(max(wired.homes, wired.expected))) - placed

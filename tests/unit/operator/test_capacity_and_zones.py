@@ -45,7 +45,7 @@ def test_homes_beyond_the_capacity_wait_and_the_status_says_so() -> None:
     degraded = condition(decided.status, "Degraded")
     assert (decided.status["state"], degraded["reason"]) == ("Degraded", "OverCapacity")
     waiting = "2 of 4 homes wait for an MDC: 1 serves, spec.miniDataCenters.capacity is 2"
-    assert degraded["message"] == f"{waiting}; 1 of 2 MDCs serve"
+    assert degraded["message"] == f"{waiting}; 1 of 2 MDCs serve, not MDC 1"
     assert condition(decided.status, "Ready")["status"] == "False"
 
 

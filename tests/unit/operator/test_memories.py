@@ -45,6 +45,18 @@ def test_a_look_must_show_what_was_written(clock: Clock) -> None:
     known.check("a", 1, 5)
 
 
+def test_a_wiring_that_was_removed_is_missed_by_nobody(clock: Clock) -> None:
+    known = Expectations(clock)
+    known.check("a", generation=2, wiring=7)
+    known.removing("a")
+    known.check("a", generation=2, wiring=7)  # it has not gone yet
+    known.removing("a")
+    known.check("a", generation=2, wiring=0)
+    with pytest.raises(StaleViewError):
+        known.check("a", generation=1, wiring=0)
+    known.removing("of a job that nobody has looked at")
+
+
 def test_a_view_that_stays_behind_is_the_truth(clock: Clock) -> None:
     known = Expectations(clock)
     known.check("a", 1, 5)

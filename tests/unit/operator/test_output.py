@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from builders import DEFAULTS, condition, decide, job, settled, valid, with_training, written
+from builders import DEFAULTS, condition, decide, job, settled, valid, with_training, without, written
 from elf_operator import destination, podbuilder
 from elf_operator.builders import Manifest
 from elf_operator.progress import acted_on
@@ -102,9 +102,10 @@ def test_that_it_cannot_be_written_is_said_once_and_while_it_lasts() -> None:
 
 
 def test_a_fault_is_said_before_it() -> None:
-    bad = with_training(settled(output=BUCKET), output={"problem": "no such bucket"}, serving=[])
-    seen = decide(bad)
-    assert "no such bucket" in condition(seen.status, "Degraded")["message"]
+    bad = with_training(settled(output=BUCKET), output={"problem": "no such bucket"})
+    worse = without(bad, "sleigh-mdc-1-0")
+    degraded = condition(decide(worse).status, "Degraded")
+    assert (degraded["reason"], degraded["message"]) == ("Replacing", "1 of 2 MDCs serve, not MDC 1")
 
 
 @pytest.mark.parametrize(

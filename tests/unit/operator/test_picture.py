@@ -83,6 +83,18 @@ TABLE: dict[str, tuple[Observation, dict[str, Any]]] = {
         with_slot(replace(settled(), pods=(NEW,)), 1, replace(VACANT, uid=NEW.uid)),
         {"state": "serving", "incarnation": 1},
     ),
+    "it is ready, and the NPDC does not hear it": (
+        settled({"serving": [{"mdc": 0, "incarnation": 0, "homes": 2}]}),
+        {"state": "starting", "incarnation": 0, "homes": 2},
+    ),
+    "it is ready, and the NPDC hears it": (
+        settled({"serving": [{"mdc": 1, "incarnation": 0, "homes": 2}]}),
+        {"state": "serving"},
+    ),
+    "it is ready, and an NPDC before heard others": (
+        settled({"incarnation": -1, "serving": []}),
+        {"state": "serving"},
+    ),
     "it has never had a pod": (with_slot(without(settled(), MDC), 1, Slot(0)), {"state": "starting"}),
     "the job is over": (
         replace(with_pod(settled(), MDC, phase="Succeeded"), status={"state": "Complete"}),

@@ -10,7 +10,9 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from builders import decide
-from elf_operator.observation import Pod
+from elf_operator.observation import Observation, Pod
+from elf_operator.plans import Plan
+from elf_operator.situation import ALL_SERVE
 from elf_worker.contract import Role, parse_ids
 from fakes import World, carry_out, settle
 
@@ -143,7 +145,10 @@ class AnyWorld(RuleBasedStateMachine):
     @rule(calls=st.none() | st.integers(0, 12))
     def operate(self, calls: int | None) -> None:
         """One pass of the operator, which may die after so many calls."""
-        carry_out(self.world, decide(self.world.observe(), self.world.now), calls)
+        seen = self.world.observe()
+        decided = decide(seen, self.world.now)
+        self.check_words(seen, decided)
+        carry_out(self.world, decided, calls)
 
     @rule(seconds=st.sampled_from([0.5, 10.0, 70.0]))
     def wait(self, seconds: float) -> None:
@@ -236,6 +241,12 @@ class AnyWorld(RuleBasedStateMachine):
         assert self.world.status["state"] in ("Running", "Pending")
         selector = self.world.objects["Service", "sleigh-npdc"]["spec"]["selector"]
         assert selector["northpole.dev/incarnation"] == str(wiring.npdc.incarnation)
+
+    def check_words(self, seen: Observation, decided: Plan) -> None:
+        """An MDC that does not serve is passed over in no condition."""
+        serve = {p.index for p in seen.of(Role.MDC) if p.ready and not p.deleting and not p.over}
+        if not serve >= set(range(self.world.body["spec"]["miniDataCenters"]["replicas"])):
+            assert ALL_SERVE not in str(decided.status["conditions"])
 
     @invariant()
     def generations_are_not_overstated(self) -> None:

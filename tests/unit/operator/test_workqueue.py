@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from builders import DEFAULTS
 from elf_operator import workqueue
+from elf_operator.apiserver import ApiError
 from elf_operator.metrics import Metrics
 from elf_operator.workqueue import LEAST_REST, LONGEST_REST, REST, Queue
 
@@ -104,6 +106,36 @@ async def test_a_change_during_a_look_is_looked_at(world: World, queue: Queue) -
     assert len(world.times()) == 2
     await world.pass_(LONGEST_REST)
     assert len(world.times()) == 2
+
+
+@pytest.mark.parametrize(
+    ("errors", "warned"),
+    [
+        ([ApiError(409)], 0),
+        ([ApiError(409), ApiError(409)], 1),
+        ([ApiError(503)], 1),
+        ([ApiError(409), None, ApiError(409)], 0),
+    ],
+    ids=["overtaken", "overtaken again", "an outage", "overtaken now and then"],
+)
+async def test_who_is_overtaken_looks_again_and_warns_of_it_only_if_it_goes_on(
+    world: World, queue: Queue, caplog: pytest.LogCaptureFixture, errors: list[Exception | None], warned: int
+) -> None:
+    async def told(*_: Any) -> None:
+        world.looks.append((KEY, world.now))
+        if errors and (error := errors.pop(0)) is not None:
+            raise error
+
+    caplog.set_level(logging.INFO)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workqueue, "reconcile", told)
+        wanted = len(errors) + 1
+        async with asyncio.timeout(20):
+            while len(world.looks) < wanted:
+                queue.wake(KEY)
+                await world.pass_(LONGEST_REST)
+    said = [record.levelno for record in caplog.records if record.name == workqueue.__name__]
+    assert said.count(logging.WARNING) == warned and len(said) >= warned
 
 
 async def test_one_job_s_rest_is_not_another_s(world: World, queue: Queue) -> None:

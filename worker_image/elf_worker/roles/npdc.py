@@ -21,6 +21,7 @@ from elf_worker.roles.adder import Adder
 from elf_worker.roles.chronicle import Chronicle
 from elf_worker.roles.desk import Desk
 from elf_worker.roles.environment import Environment
+from elf_worker.roles.publisher import Publisher
 from elf_worker.roles.shell import TICK_SECONDS, Shell
 from elf_worker.roles.window import BadQueryError, Query, Window
 from elf_worker.statistics.builtin import MAX_WATCHED
@@ -84,7 +85,9 @@ class NpdcShell(Shell):
         self._trial: asyncio.Task[None] | None = None
         self._undelivered = ""
         """Why the folder for the model cannot be written, as last seen."""
-        self._published: dict[str, Any] = {}
+        self._publisher = Publisher(board, self.progress)
+        self._outcome: dict[str, Any] = {}
+        """How the job ends, from when the board is to know it until the machine does."""
         self._saved_at = -math.inf
         self._kept_at = -math.inf
         self._told_at = -math.inf
@@ -96,10 +99,9 @@ class NpdcShell(Shell):
         window.open(self._env.address, FIGURES_PORT)
         self.chronicle.announce(f"http://{self._env.address}:{FIGURES_PORT}")
         self.spawn(self._follow_wiring())
-        publisher = self.spawn(self._publish_changes())
+        self.spawn(self._publish_changes())
         self.spawn(self._open_model())
         stop = await self.run()
-        publisher.cancel()
         window.close()
         await self._save()
         if stop.outcome != "Fenced":
@@ -254,9 +256,9 @@ class NpdcShell(Shell):
     async def _announce(self, snapshot: Snapshot, finish: Finish) -> None:
         """Have the outcome on the board before children hear it: their leaving must not look like a fault."""
         await self._save()  # whoever hears of the outcome may look at the folder, and end this process
-        said = {"phase": finish.outcome, "round": snapshot.stamp.round, "reason": finish.outcome}
+        self._outcome = {"phase": finish.outcome, "round": snapshot.stamp.round} | _said_of(finish)
         with contextlib.suppress(boards.BoardError):  # it is said again, until it is heard, as the last word
-            await self._board.publish(self.progress() | said | {"message": finish.message[:1000]})
+            await self._publisher.publish()
 
     async def _conclude(self, trainer: Trainer, snapshot: Snapshot, over: str) -> Finish:
         self._digest = await self._at_desk(trainer.digest)
@@ -396,7 +398,7 @@ class NpdcShell(Shell):
 
     def _has_lost_one(self) -> bool:
         """An MDC is unreachable and the board does not know: the operator can act at once."""
-        known = {entry["uid"] for entry in self._published.get("unreachable", ())}
+        known = {entry["uid"] for entry in self._publisher.told.get("unreachable", ())}
         return any(uid not in known for _, _, uid in self.pole.unreachable(self.now()))
 
     async def _say_last_word(self) -> None:
@@ -418,10 +420,7 @@ class NpdcShell(Shell):
     async def _publish(self) -> None:
         if self.pole.phase in (Phase.STARTING, Phase.RECOVERING):
             return  # what the predecessor said is still the newest there is
-        progress = self.progress()
-        if progress != self._published:
-            await self._board.publish(progress)
-            self._published = progress
+        if await self._publisher.publish():
             ended = self.pole.finish is not None
             await self._save(whole=ended or self.now() >= self._saved_at + STATISTICS_SECONDS)
 
@@ -473,10 +472,11 @@ class NpdcShell(Shell):
         return out | self._ending()
 
     def _ending(self) -> dict[str, Any]:
-        finish = self.pole.finish
-        if finish is None:
-            return {}
-        return {"reason": finish.outcome, "message": finish.message[:1000]}
+        return self._outcome if self.pole.finish is None else _said_of(self.pole.finish)
+
+
+def _said_of(finish: Finish) -> dict[str, Any]:
+    return {"reason": finish.outcome, "message": finish.message[:1000]}
 
 
 def _number(query: Query, name: str, kind: type[int] | type[float], default: float) -> Any:

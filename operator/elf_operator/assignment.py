@@ -35,7 +35,7 @@ def assign(
     current: dict[int, frozenset[int]] = {}
     for place in mdcs:
         before = old.get(place.index)
-        if before is not None and place.slot.uid and before.uid == place.slot.uid:
+        if before is not None and before.uid and before.uid in (place.slot.uid, place.slot.predecessor):
             current[place.index] = before.homes
     eligible = [p.index for p in mdcs if _eligible(p, seen, now)]
     if not eligible:

@@ -95,6 +95,7 @@ class KubeCluster:
             taken=frozenset(raw.metadata.name for raw in there if not raw.owned(uid)),
             lost_nodes=self._nodes.lost() & nodes,
             zones=self._nodes.zones(nodes),
+            open_nodes=self._nodes.open(),
             npdc_silence=self._pulse.note(uid, status.get("training") or {}),
             wiring=known,
             wiring_resource=wiring["metadata"]["resourceVersion"] if wiring is not None and wired else "",

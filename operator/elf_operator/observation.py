@@ -70,6 +70,8 @@ class Observation:
     """Nodes that pods of the job are bound to and that are not ready, or gone."""
     zones: Mapping[str, str] = field(default_factory=dict)
     """Node → zone, of nodes that pods of the job are bound to; empty where nodes are not known."""
+    open_nodes: frozenset[str] | None = None
+    """Nodes of the cluster that take pods; None: not known, nodes are not watched."""
     npdc_silence: float = 0.0
     """Seconds since the NPDC's progress, with its heartbeat, was last seen to change."""
 

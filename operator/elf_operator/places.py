@@ -12,7 +12,7 @@ from elf_operator.progress import connected, is_from
 from elf_operator.verdicts import Verdict
 from elf_worker.contract import Role, Slot
 
-STABLE_SECONDS = 120.0
+STABLE_SECONDS = 30.0
 """A pod that has lived this long has shown that its slot works: the next failure is the first again."""
 FREE_FAILURES = 2
 """So many short lives in a row cost their slot no wait."""
@@ -30,16 +30,21 @@ class Place:
     slot: Slot
     pod: Pod | None = None
     verdict: Verdict | None = None
+    predecessor: Pod | None = None
+    """The pod that acts for the slot until `pod` takes over between two rounds."""
 
     def serves(self, training: Mapping[str, Any]) -> bool:
-        """Its pod is ready; the NPDC may say so of itself and of MDCs, sooner than the next probe."""
-        if self.pod is None:
-            return False
-        if self.pod.ready:
-            return True
-        if self.role is Role.NPDC:
-            return is_from(training, self.slot.incarnation)
-        return (self.index, self.slot.incarnation) in connected(training)
+        """A pod that may act for it is ready; the NPDC may say so sooner than the next probe."""
+        return any(pod is not None and pod_serves(pod, training) for pod in (self.pod, self.predecessor))
+
+
+def pod_serves(pod: Pod, training: Mapping[str, Any]) -> bool:
+    """Whether a data center's pod is ready, by its probe or by the word of the NPDC."""
+    if pod.ready:
+        return True
+    if pod.role is Role.NPDC:
+        return is_from(training, pod.incarnation)
+    return (pod.index, pod.incarnation) in connected(training)
 
 
 def successor_of(slot: Slot, verdict: Verdict, pod: Pod | None, now: float) -> Slot:
@@ -57,6 +62,7 @@ def successor_of(slot: Slot, verdict: Verdict, pod: Pod | None, now: float) -> S
         slot,
         incarnation=slot.incarnation + 1,
         uid="",
+        predecessor="",
         homes=frozenset(),
         replaced=slot.replaced + 1,
         failures=failures,

@@ -122,10 +122,24 @@ def pod(
             "volumes": _volumes(wanted),
         },
     }
+    if role is not Role.HOME:
+        manifest["spec"]["topologySpreadConstraints"] = [_spread(job)]
     if role is Role.NPDC:
         manifest["spec"]["serviceAccountName"] = names.npdc(job.name)
     templates = {Role.NPDC: spec.npdc_template, Role.MDC: spec.mdc_template, Role.HOME: spec.home_template}
     return with_template(manifest, templates[role])
+
+
+def _spread(job: Job) -> Manifest:
+    """Data centers rather on different nodes: else one node would take all copies of the state with it."""
+    roles = {"key": names.LABEL_ROLE, "operator": "In", "values": [str(Role.NPDC), str(Role.MDC)]}
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "nodeTaintsPolicy": "Honor",
+        "labelSelector": {"matchLabels": {names.LABEL_JOB: job.name}, "matchExpressions": [roles]},
+    }
 
 
 def avoiding(manifest: Manifest, nodes: Sequence[str]) -> Manifest:
@@ -213,6 +227,8 @@ def _environment(wanted: _Wanted) -> list[Manifest]:
         {"name": contract.ENV_UID, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
         {"name": contract.ENV_ADDRESS, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
     ]
+    if role is not Role.HOME:
+        env.append({"name": contract.ENV_NODE, "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}})
     if role is Role.NPDC:
         env += _storage(job, wanted.spec)
     else:

@@ -19,7 +19,7 @@ def acted_on(training: Mapping[str, Any]) -> tuple[Any, ...]:
     silent = tuple(str(entry.get("uid")) for entry in training.get("unreachable") or ())
     slow = tuple(str(entry.get("uid")) for entry in training.get("stragglers") or ())
     said = (training.get("phase"), training.get("incarnation"), training.get("homes"))
-    return (*said, silent, slow, connected(training), undelivered(training))
+    return (*said, silent, slow, connected(training), copies(training), undelivered(training))
 
 
 def connected(training: Mapping[str, Any]) -> frozenset[tuple[int, int]]:
@@ -31,6 +31,11 @@ def connected(training: Mapping[str, Any]) -> frozenset[tuple[int, int]]:
 def heard_by(training: Mapping[str, Any], npdc: int) -> frozenset[tuple[int, int]] | None:
     """See `connected`, as this incarnation of the NPDC says; None while it says nothing of that."""
     return connected(training) if "serving" in training and is_from(training, npdc) else None
+
+
+def copies(training: Mapping[str, Any]) -> frozenset[tuple[int, int]]:
+    """(index, incarnation) of the MDCs that hold copies of the state."""
+    return frozenset((e.get("mdc", -1), e.get("incarnation", -1)) for e in training.get("copies") or ())
 
 
 def is_from(training: Mapping[str, Any], incarnation: int) -> bool:

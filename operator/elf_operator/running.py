@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from elf_operator import builders, names, podbuilder, status, verdicts
+from elf_operator import builders, names, podbuilder, spreading, status, verdicts
 from elf_operator.assignment import FIRST_START_SECONDS, assign
 from elf_operator.builders import Defaults, Manifest
 from elf_operator.endings import wind_up
 from elf_operator.homes import HomePods, Homes
 from elf_operator.issuing import Issuer, authority_of
 from elf_operator.observation import Observation, Pod
-from elf_operator.places import Place, bad_nodes, successor_of
+from elf_operator.places import Place, bad_nodes, pod_serves, successor_of
 from elf_operator.plans import Create, Delete, Event, Plan, Replaced
 from elf_operator.progress import is_from, surroundings
 from elf_operator.situation import Situation
 from elf_operator.slots import rewired
 from elf_operator.spec import HOMES, Spec
+from elf_operator.spreading import Spread
 from elf_operator.status import Condition, Counts, Replacement
 from elf_operator.verdicts import Verdict
 from elf_worker.contract import Loss, Role, Slot, Wiring
@@ -44,6 +46,8 @@ class Running:
         self.replaced: list[Replaced] = []
         self.blocked: list[str] = []
         """Pods that cannot be created before their namesakes are gone."""
+        self.heirs: dict[int, Pod] = {}
+        """MDC → its successor that was started so that copies of the state get onto another node."""
 
     def plan(self) -> Plan:
         """Fill every slot, give every home an MDC, say how things stand."""
@@ -58,6 +62,8 @@ class Running:
         spent = retired + sum(place.slot.replaced for place in (npdc, *mdcs))
         if spent > self.spec.max_replacements:
             return self._exhausted(spent)
+        spread = self._spread(npdc, mdcs)
+        mdcs = list(spread.mdcs)
         self._delete_strays(npdc, mdcs)
         homes = self._fill_homes(npdc)
         assignment = assign(self.seen, self.spec, self.now, old.mdcs, mdcs, homes.count)
@@ -71,6 +77,8 @@ class Running:
             expected=self.spec.homes,
             absent=homes.absent,
             authority=old.authority,
+            failed_moves=spread.failed_moves,
+            move_after=spread.move_after,
         )
         self._note_recoveries(npdc, mdcs)
         situation = Situation(
@@ -83,6 +91,7 @@ class Running:
             waiting=assignment.waiting,
             blocked=self.blocked,
             history=self.history,
+            durable=spread.condition,
         )
         told = situation.status()
         return Plan(
@@ -94,7 +103,7 @@ class Running:
             create=tuple(self.create),
             events=(*self.events, *situation.events(told)),
             replaced=tuple(self.replaced),
-            again_after=self._again(npdc, mdcs, homes),
+            again_after=self._again(npdc, mdcs, homes, spread),
         )
 
     def _counts(self, npdc: Place, mdcs: list[Place], homes: Homes, spent: int) -> Counts:
@@ -115,6 +124,10 @@ class Running:
     def _fill(self, role: Role, index: int, slot: Slot | None) -> Place:
         """Who fills this slot: the pod that is there and well, or a new one."""
         pods = [p for p in self.seen.of(role) if p.index == index]
+        if role is Role.MDC and slot is not None and slot.uid and not slot.predecessor:
+            for heir in [p for p in pods if p.incarnation == slot.incarnation + 1]:
+                self.heirs[index] = heir
+                pods.remove(heir)
         floor = slot.incarnation if slot else 0
         newest = max(pods, key=lambda p: p.incarnation, default=None)
         if newest is None or newest.incarnation < floor:
@@ -126,13 +139,26 @@ class Running:
             # Nobody acts for the slot and its pod is on the way out: a job suspended or scaled, no fault.
             successor = replace(slot or Slot(0), incarnation=newest.incarnation + 1)
             return self._launch(role, index, successor, f"{newest.name} is being deleted")
-        slot = replace(slot or Slot(0), incarnation=newest.incarnation, uid=newest.uid)
+        predecessor = self._predecessor(slot, newest, pods) if slot is not None else None
+        slot = replace(
+            slot or Slot(0),
+            incarnation=newest.incarnation,
+            uid=newest.uid,
+            predecessor=predecessor.uid if predecessor is not None else "",
+        )
         verdict = verdicts.judge(newest, self.around)
         if verdict is not None and verdict.replace:
             return self._replace(role, index, slot, verdict, newest)
         if verdict is not None:
             self.problems.append(verdict)
-        return Place(role, index, slot, newest, verdict)
+        return Place(role, index, slot, newest, verdict, predecessor)
+
+    def _predecessor(self, slot: Slot, heir: Pod, pods: list[Pod]) -> Pod | None:
+        """The pod that acts for the slot until its heir serves, if it still can."""
+        if heir.uid != slot.uid or pod_serves(heir, self.seen.training):
+            return None
+        acting = next((p for p in pods if slot.predecessor and p.uid == slot.predecessor), None)
+        return acting if acting is not None and verdicts.judge(acting, self.around) is None else None
 
     def _replace(self, role: Role, index: int, slot: Slot, verdict: Verdict, pod: Pod | None) -> Place:
         job = self.seen.job.name
@@ -146,24 +172,35 @@ class Running:
             successor_of(slot, verdict, pod, self.now),
             loss=Loss(name, verdict.reason, verdict.message[:LOSS_CHARS], self.now),
         )
+        heir = self.heirs.pop(index, None) if role is Role.MDC else None
+        ready = heir is not None and verdicts.judge(heir, self.around) is None
+        if heir is not None:  # what has its name is there already
+            successor = replace(successor, incarnation=heir.incarnation + (not ready))
+        if heir is not None and ready:
+            successor = replace(successor, not_before=0.0)
         said = f"{verdict.message}; replaced by {names.pod(job, role, index, successor.incarnation)}"
         if (wait := successor.not_before - self.now) > 0:
             said += f" in {wait:.0f} s: it is failure {successor.failures} in a row"
         self.events.append(Event("Warning", verdict.reason, said))
+        if heir is not None and ready:
+            return Place(role, index, replace(successor, uid=heir.uid), heir)
         return self._launch(role, index, successor, verdict.message)
 
     def _launch(self, role: Role, index: int, slot: Slot, reason: str) -> Place:
-        vacant = Place(role, index, replace(slot, uid="", homes=frozenset()))
+        vacant = Place(role, index, replace(slot, uid="", predecessor="", homes=frozenset()))
         if self.now >= slot.not_before:
-            job, spec, defaults, number = self.seen.job, self.spec, self.defaults, slot.incarnation
-
-            def make() -> Manifest:
-                manifest = podbuilder.pod(job, spec, defaults, role, index, number)
-                return podbuilder.avoiding(manifest, bad_nodes(slot))
-
-            name = names.pod(job.name, role, index, number)
-            self._create(Create(role, index, number, name, reason, make))
+            self._start(role, index, slot.incarnation, bad_nodes(slot), reason)
         return vacant
+
+    def _start(self, role: Role, index: int, number: int, avoided: Sequence[str], reason: str) -> None:
+        """A pod for a slot, rather on none of these nodes."""
+        job, spec, defaults = self.seen.job, self.spec, self.defaults
+
+        def make() -> Manifest:
+            return podbuilder.avoiding(podbuilder.pod(job, spec, defaults, role, index, number), avoided)
+
+        name = names.pod(job.name, role, index, number)
+        self._create(Create(role, index, number, name, reason, make))
 
     def _create(self, create: Create) -> None:
         if create.name in self.seen.taken:
@@ -174,13 +211,29 @@ class Running:
 
     def _delete_strays(self, npdc: Place, mdcs: list[Place]) -> None:
         """Pods that fill no slot: earlier incarnations, and slots that are not wanted any more."""
-        current = {p.pod.uid for p in (npdc, *mdcs) if p.pod is not None}
+        current = {pod.uid for p in (npdc, *mdcs) for pod in (p.pod, p.predecessor) if pod is not None}
+        current |= {heir.uid for heir in self.heirs.values()}
         doomed = {d.uid for d in self.delete}
         for pod in self.seen.pods:
             if pod.role is Role.HOME or pod.deleting or pod.uid in current or pod.uid in doomed:
                 continue
             self.delete.append(Delete(pod.name, pod.uid, "fills no slot of the job"))
             self.issuer.revoke(pod.role, pod.index, pod.incarnation)
+
+    def _spread(self, npdc: Place, mdcs: list[Place]) -> Spread:
+        """See `spreading`; what it wants goes with the rest of the plan."""
+        spread = spreading.spread(self.seen, self.spec, self.around, npdc, mdcs, self.heirs)
+        if spread.start is not None:
+            index, nodes = spread.start
+            number = mdcs[index].slot.incarnation + 1
+            self._start(Role.MDC, index, number, sorted(nodes), "the state is on one node alone")
+        if spread.stop is not None:
+            heir, why = spread.stop
+            self.delete.append(Delete(heir.name, heir.uid, why))
+            self.issuer.revoke(heir.role, heir.index, heir.incarnation)
+        if spread.event:
+            self.events.append(Event("Normal", "Moved", spread.event))
+        return spread
 
     # -- homes --------------------------------------------------------------------------------------------
 
@@ -227,14 +280,14 @@ class Running:
             for entry in self.history
         ]
 
-    def _again(self, npdc: Place, mdcs: list[Place], homes: Homes) -> float | None:
+    def _again(self, npdc: Place, mdcs: list[Place], homes: Homes, spread: Spread) -> float | None:
         """When time alone will change the plan.
 
         An MDC's first start takes too long, a pod does not get ready, a slot has waited long enough, a home
-        has been without a node, or well again, for so long.
+        has been without a node, or well again, for so long, copies of the state may get onto another node.
         """
         waits = [place.slot.not_before - self.now for place in (npdc, *mdcs) if place.pod is None]
-        waits.append(homes.again_after or 0.0)
+        waits += [homes.again_after or 0.0, spread.again_after or 0.0]
         for place in (npdc, *mdcs):
             if place.pod is not None and not place.pod.ready:
                 created, changed = place.pod.created, place.pod.ready_changed

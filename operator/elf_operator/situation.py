@@ -38,6 +38,8 @@ class Situation:
     blocked: Sequence[str]
     """Pods that cannot be created before their namesakes are gone."""
     history: Sequence[Replacement]
+    durable: Condition | None = None
+    """Whether the state outlives each single node; None: not known."""
 
     def status(self) -> dict[str, Any]:
         """The operator's part of the job's status."""
@@ -61,6 +63,7 @@ class Situation:
             Condition("Suspended", False, "NotSuspended", "spec.suspend is false"),
             Condition("Complete", False, "InProgress", "training goes on"),
             Condition("Failed", False, "InProgress", "training goes on"),
+            *([self.durable] if self.durable is not None else []),
         ]
         assignments = [
             {"mdc": i, "incarnation": s.incarnation, "homes": len(s.homes)}
@@ -100,7 +103,10 @@ class Situation:
         """MDCs whose slot has no pod that serves."""
         pods = {pod.uid: pod for pod in self.seen.of(Role.MDC)}
         slots = {i: self.wiring.mdcs.get(i, Slot(0)) for i in range(self.spec.mdcs)}
-        places = (Place(Role.MDC, i, slot, pods.get(slot.uid)) for i, slot in slots.items())
+        places = (
+            Place(Role.MDC, i, slot, pods.get(slot.uid), predecessor=pods.get(slot.predecessor))
+            for i, slot in slots.items()
+        )
         return [place.index for place in places if not place.serves(self.seen.training)]
 
     @functools.cached_property
@@ -113,7 +119,8 @@ class Situation:
         if there is None:
             return []
         slots = {i: self.wiring.mdcs[i] for i in range(self.spec.mdcs) if i not in self._idle}
-        return [i for i, slot in slots.items() if (i, slot.incarnation) not in there]
+        acting = {i: {s.incarnation, s.incarnation - bool(s.predecessor)} for i, s in slots.items()}
+        return [i for i, either in acting.items() if there.isdisjoint((i, k) for k in either)]
 
     def _missing(self) -> Iterator[str]:
         if self.blocked:

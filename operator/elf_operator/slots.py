@@ -14,9 +14,8 @@ from elf_worker.contract import Slot, Wiring
 
 def vacate(slot: Slot) -> Slot:
     """Nobody may act for the slot; the next pod will be a new incarnation."""
-    if not slot.uid:
-        return replace(slot, homes=frozenset())
-    return replace(slot, incarnation=slot.incarnation + 1, uid="", homes=frozenset())
+    vacant = replace(slot, uid="", predecessor="", homes=frozenset())
+    return replace(vacant, incarnation=slot.incarnation + 1) if slot.uid else vacant
 
 
 def rewired(seen: Observation, wiring: Wiring) -> tuple[Manifest, ...]:

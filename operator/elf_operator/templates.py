@@ -44,6 +44,7 @@ _ENVIRONMENT = (
     contract.ENV_BOARD,
     contract.ENV_CHECKPOINT,
     contract.ENV_OUTPUT,
+    contract.ENV_NODE,
     contract.ENV_IDENTITY,
     contract.ENV_FIGURES_TOKENS,
 )

@@ -54,9 +54,10 @@ class Nodes:
         self._ready: set[str] = set()
         self._deleted: dict[str, float] = {}
         self._zones: dict[str, str] = {}
+        self._open: frozenset[str] = frozenset()
 
     def note(self, event: str | None, body: Mapping[str, Any]) -> bool:
-        """An event of a node; whether it has changed sides."""
+        """An event of a node; whether it has changed sides, or takes pods again."""
         name = str(body["metadata"]["name"])
         self._forget_deleted()
         if event == "DELETED":
@@ -69,10 +70,12 @@ class Nodes:
             self._zones.pop(name, None)
         conditions = (body.get("status") or {}).get("conditions") or ()
         well = event != "DELETED" and any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+        known = name in self._ready or name in self._since
+        opened = self._note_open(name, well and _takes_pods(body.get("spec") or {})) and known
         if well:
             changed = self._since.pop(name, None) is not None
             self._ready.add(name)
-            return changed
+            return changed or opened
         self._ready.discard(name)
         changed = name not in self._since
         self._since.setdefault(name, self._clock())
@@ -85,6 +88,17 @@ class Nodes:
         now = self._clock()
         return frozenset(name for name, since in self._since.items() if now - since >= NODE_GRACE_SECONDS)
 
+    def open(self) -> frozenset[str] | None:
+        """Nodes that take pods; None if no node was ever seen."""
+        return self._open if self._ready or self._since else None
+
+    def _note_open(self, name: str, takes_pods: bool) -> bool:
+        """Whether it takes pods now and did not before."""
+        if takes_pods == (name in self._open):
+            return False
+        self._open ^= {name}
+        return takes_pods
+
     def zones(self, nodes: Iterable[str]) -> dict[str, str]:
         """The zones of those of these nodes that are in one."""
         return {node: self._zones[node] for node in nodes if node in self._zones}
@@ -96,3 +110,9 @@ class Nodes:
             del self._deleted[name]
             self._since.pop(name, None)
             self._zones.pop(name, None)
+
+
+def _takes_pods(spec: Mapping[str, Any]) -> bool:
+    """Neither cordoned nor tainted against pods that do not tolerate it."""
+    closed = any(taint.get("effect") in ("NoSchedule", "NoExecute") for taint in spec.get("taints") or ())
+    return not (spec.get("unschedulable") or closed)

@@ -30,7 +30,7 @@ class Oracle:
         scenario = world.scenario
         self._everyone = scenario.quorum == scenario.homes
         self._followed: set[tuple[str, str]] = set()
-        """(NPDC, UID of an MDC) where a successor of the MDC has been heard since: nothing more may be taken from it."""
+        """(NPDC, UID of an MDC whose successor it has heard since): nothing more may be taken from that."""
         self._weights: dict[Stamp, bytes] = {}
         self._trained: dict[tuple[int, ...], bytes] = {(): model.START}
         """Homes of each round so far → the weights then, had every home been counted."""

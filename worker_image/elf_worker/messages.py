@@ -49,7 +49,7 @@ class Register(_Message, frozen=True):
     holds: tuple[int, Stamp] | None
     """(epoch that wrote the copy, its stamp)."""
     node: str = ""
-    """The cluster's node that it runs on, so that copies of the state do not all get onto one. Empty: unknown."""
+    """The cluster's node that it runs on, for copies of the state shall not all be on one. Empty: unknown."""
     acted: bool = False
     """It has been welcome before, so homes may be with it: it does not wait for a predecessor."""
 

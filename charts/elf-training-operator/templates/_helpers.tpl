@@ -129,7 +129,7 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 
 {{- /* Most network plugins look at where a packet goes after its Service was translated: it is the port of the endpoints
-that counts. A cluster is asked for it (`helm template` has none to ask), once in a release of the chart. */}}
+that counts. The cluster is asked for it at each installation and upgrade; `helm template` has none to ask. */}}
 {{- define "elf.apiServerPorts" -}}
 {{- $ports := .Values.networkPolicy.apiServer.ports -}}
 {{- if not $ports -}}
@@ -147,8 +147,9 @@ that counts. A cluster is asked for it (`helm template` has none to ask), once i
     - {port: 53, protocol: UDP}
     - {port: 53, protocol: TCP}
 - ports:
-    # The API server: its Service's port, then the one that it listens at itself, which most network plugins go by.
-    # Where that is another one, it has to stand here: kubectl get endpointslices --namespace default --selector kubernetes.io/service-name=kubernetes
+    # The API server: its Service's port, then the one that it listens at itself, which most network plugins go by. Where
+    # that is another one, it has to stand here. To look it up:
+    # kubectl get endpointslices --namespace default --selector kubernetes.io/service-name=kubernetes
     {{- range include "elf.apiServerPorts" . | fromJsonArray }}
     - {port: {{ . }}, protocol: TCP}
     {{- end }}

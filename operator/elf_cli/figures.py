@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from elf_cli.cluster.session import Session
 
 ASK_SECONDS = 10.0
+_IN_THE_WAY = (
+    f"; if a NetworkPolicy keeps the API server from port {FIGURES_PORT}, let it in: jobs.figuresFrom"
+)
 Query = Mapping[str, str]
 
 
@@ -144,7 +147,9 @@ class OfJob:
                 return json.loads(b"\n".join(lines))
         except ApiError as error:
             what = trouble.of_answer(f"pod {pod}", error.status, error.reason, error.body)
-            raise FiguresError(what) from error
+            raise FiguresError(what + (_IN_THE_WAY if error.status in (502, 503, 504) else "")) from error
+        except TimeoutError as error:
+            raise FiguresError(f"pod {pod}: no answer within {ASK_SECONDS:g} s{_IN_THE_WAY}") from error
         except ValueError as error:
             raise FiguresError(f"pod {pod}: {error}") from error
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from elf_operator import handlers, logs
 from elf_operator.builders import Defaults
@@ -25,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         worker_image=args.worker_image,
         pull_policy=args.pull_policy,
         network_policies=args.network_policies,
+        figures_from=tuple(args.figures_from),
     )
     settings = handlers.Settings(
         defaults, namespaces, args.lease, args.listen, args.dashboard, args.master_key
@@ -107,6 +110,15 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
         help="give each job a NetworkPolicy (default: if $ELF_NETWORK_POLICIES is true)",
     )
     parser.add_argument(
+        "--figures-from",
+        metavar="JSON",
+        type=_peers,
+        default=os.environ.get("ELF_FIGURES_FROM") or "[]",
+        help="who the NetworkPolicy of a new job lets to its figures: a list of peers, such as"
+        ' [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]'
+        " (default: $ELF_FIGURES_FROM, or nobody)",
+    )
+    parser.add_argument(
         "--log-format",
         choices=("text", "json"),
         default=os.environ.get("ELF_LOG_FORMAT", "text"),
@@ -127,6 +139,18 @@ def _object(text: str) -> tuple[str, str]:
     if not namespace or not name or "/" in name:
         raise argparse.ArgumentTypeError(f"is {text!r}, NAMESPACE/NAME is expected")
     return namespace, name
+
+
+def _peers(text: str) -> list[dict[str, Any]]:
+    """What is in a peer is for the API server to judge."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"is {text!r}, JSON is expected: {error}") from None
+    parts = {"podSelector", "namespaceSelector", "ipBlock"}
+    if not isinstance(found, list) or not all(isinstance(p, dict) and p and p.keys() <= parts for p in found):
+        raise argparse.ArgumentTypeError(f"is {text!r}, a list of objects with {sorted(parts)} is expected")
+    return found
 
 
 if __name__ == "__main__":

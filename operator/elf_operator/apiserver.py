@@ -18,6 +18,7 @@ import msgspec
 from yarl import URL
 
 from elf_operator.leadership import DURATION_SECONDS, ENTITLED_SECONDS
+from elf_operator.reach import CONNECT_SECONDS
 from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION
 
 READ_SECONDS = 20.0
@@ -69,23 +70,29 @@ class Way(Protocol):
 
 
 class Direct:
-    """One session and its connections. `authorization`: what goes with each request, asked for each time."""
+    """One session and its connections.
+
+    `authorization`: what goes with each request, asked for each time. `unanswered` hears of requests that
+    were not answered, or given up.
+    """
 
     def __init__(
         self,
         server: str,
         session: aiohttp.ClientSession,
         authorization: Callable[[], Mapping[str, str]] = dict,
+        unanswered: Callable[[], None] = lambda: None,
     ) -> None:
         self._server, self._session, self._authorization = server.rstrip("/"), session, authorization
+        self._unanswered = unanswered
 
     async def send(
         self, method: str, resource: str, body: Body | None, headers: Mapping[str, str], seconds: float
     ) -> tuple[int, str, bytes]:
         """See `Way`."""
-        async with self._session.request(
+        async with self._answer(
             method,
-            URL(self._server + resource, encoded=True),
+            resource,
             data=None if body is None else msgspec.json.encode(body),
             headers={**headers, **self._authorization()},
             timeout=_patience(seconds),
@@ -95,8 +102,9 @@ class Direct:
 
     async def lines(self, resource: str, seconds: float) -> AsyncGenerator[bytes, None]:
         """The lines of an answer as they come, for so long at most. Raises ApiError for anything but 2xx."""
-        async with self._session.get(
-            URL(self._server + resource, encoded=True),
+        async with self._answer(
+            "GET",
+            resource,
             headers={"Accept": "application/json", **self._authorization()},
             timeout=_patience(seconds),
         ) as answer:
@@ -104,6 +112,21 @@ class Direct:
                 raise ApiError(answer.status, answer.reason, (await answer.read()).decode(errors="replace"))
             while line := await answer.content.readline():
                 yield line
+
+    @contextlib.asynccontextmanager
+    async def _answer(
+        self, method: str, resource: str, **options: Any
+    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        """What the server says, once it has begun to."""
+        answered = False
+        try:
+            url = URL(self._server + resource, encoded=True)
+            async with self._session.request(method, url, **options) as answer:
+                answered = True
+                yield answer
+        finally:
+            if not answered:
+                self._unanswered()
 
 
 class Lent:
@@ -205,7 +228,7 @@ class KubeApi:
         where = f"namespaces/{namespace}/" if namespace else ""
         path = f"apis/{API_GROUP}/{API_VERSION}/{where}{API_PLURAL}"
         found = await self.request("GET", path, accept=_METADATA_OF_ALL)
-        metas = [item["metadata"] for item in found["items"] or ()]  # Kubernetes 1.20 says null for none
+        metas = [item["metadata"] for item in found["items"] or ()]  # in this form none is null
         return [(meta["namespace"], meta["name"]) for meta in metas]
 
 
@@ -216,7 +239,7 @@ def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
 
 @functools.cache
 def _patience(seconds: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=seconds)
+    return aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
 
 
 @contextlib.contextmanager

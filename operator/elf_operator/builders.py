@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ class Defaults:
     """Who vouches for pods; None: their links are plain TCP."""
     network_policies: bool = False
     """Whether each job gets a NetworkPolicy."""
+    figures_from: tuple[Mapping[str, Any], ...] = ()
+    """Who else may reach the figures' port then: peers, as in a NetworkPolicy."""
 
 
 def owner(job: Job) -> Manifest:
@@ -122,10 +124,12 @@ def npdc_account(job: Job) -> list[Manifest]:
     ]
 
 
-def network_policy(job: Job) -> Manifest:
-    """Who may open connections to the job's pods: each other, and for figures whoever has a token."""
-    ports = {port: {"protocol": "TCP", "port": port} for port in (contract.WIRE_PORT, contract.FIGURES_PORT)}
+def network_policy(job: Job, figures_from: Sequence[Mapping[str, Any]]) -> Manifest:
+    """Who may open connections to the job's pods: each other, and these peers for figures."""
     ours = {"podSelector": {"matchLabels": {names.LABEL_JOB: job.name}}}
+    ingress = [_let_in([ours], contract.WIRE_PORT)]
+    if figures_from:
+        ingress.append(_let_in(figures_from, contract.FIGURES_PORT))
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -133,12 +137,13 @@ def network_policy(job: Job) -> Manifest:
         "spec": {
             **ours,
             "policyTypes": ["Ingress"],
-            "ingress": [
-                {"from": [ours], "ports": [ports[contract.WIRE_PORT]]},
-                {"ports": [ports[contract.FIGURES_PORT]]},
-            ],
+            "ingress": ingress,
         },
     }
+
+
+def _let_in(peers: Sequence[Mapping[str, Any]], port: int) -> Manifest:
+    return {"from": [dict(peer) for peer in peers], "ports": [{"protocol": "TCP", "port": port}]}
 
 
 def identity_secret(job: Job, authority: Authority, role: Role, index: int, incarnation: int) -> Manifest:

@@ -25,6 +25,7 @@ from elf_operator.logging_in import kopf
 from elf_operator.metrics import Metrics
 from elf_operator.podwatch import PodWatch
 from elf_operator.progress import HEARTBEAT_SLACK_SECONDS, acted_on
+from elf_operator.reach import CONNECT_SECONDS
 from elf_operator.watchmen import NODE_GRACE_SECONDS, Nodes, Pulse
 from elf_operator.workqueue import Queue
 from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION
@@ -270,6 +271,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.persistence.diffbase_storage, settings.persistence.progress_storage = NoDiff(), NoProgress()
     settings.networking.error_backoffs = Endless()
     settings.networking.request_timeout = 20
+    settings.networking.connect_timeout = CONNECT_SECONDS
     settings.watching.server_timeout = 120
     settings.watching.client_timeout = 150
     settings.queueing.worker_limit = 200

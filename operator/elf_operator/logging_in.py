@@ -6,16 +6,19 @@ way here, and without it the operator starts in two thirds of the time and with 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import pathlib
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from typing import Any
 
 import aiohttp
 
 from elf_operator.apiserver import Direct
+from elf_operator.reach import Reach
 
 __all__ = ["connect", "kopf", "log_in"]
 CONNECTIONS = 100
@@ -50,21 +53,37 @@ def log_in(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo | None:
 
 @contextlib.asynccontextmanager
 async def connect(settings: kopf.OperatorSettings) -> AsyncIterator[Direct]:
-    """Raises kopf.LoginError if there is nothing to log in with."""
+    """What keeps the API server from being reached is said in the log.
+
+    Raises kopf.LoginError if there is nothing to log in with.
+    """
     info = log_in(settings)
     if info is None:
         raise kopf.LoginError("there is neither a service account nor a kubeconfig")
     fixed = info.as_http_headers()
     renewed = info.server == IN_CLUSTER and os.path.exists(TOKEN)  # noqa: ASYNC240
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=info.as_ssl_context()),
-        proxy=info.proxy_url,
-        # Packed lists cost the server and us more than the way between us.
-        headers={"User-Agent": "elf-operator", "Accept-Encoding": "identity"},
-        read_bufsize=1 << 21,
-    ) as session:
+    reach = Reach(info.proxy_url or info.server)
+    async with (
+        _beside(reach.run()),
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=info.as_ssl_context()),
+            proxy=info.proxy_url,
+            # Packed lists cost the server and us more than the way between us.
+            headers={"User-Agent": "elf-operator", "Accept-Encoding": "identity"},
+            read_bufsize=1 << 21,
+        ) as session,
+    ):
         authorization = _bearer(TOKEN, time.monotonic) if renewed else lambda: fixed
-        yield Direct(info.server, session, authorization)
+        yield Direct(info.server, session, authorization, reach.doubt)
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 def _bearer(path: pathlib.Path, clock: Callable[[], float]) -> Callable[[], Mapping[str, str]]:

@@ -260,7 +260,7 @@ class Running:
         # The Service comes first: where it is seen, the rest may be there too, to be removed one day.
         out = [service] if seen != service["spec"]["selector"] else []
         if out and self.defaults.network_policies:
-            out.append(builders.network_policy(job))
+            out.append(builders.network_policy(job, self.defaults.figures_from))
         return out + (builders.npdc_account(job) if starting or self.seen.service is None else [])
 
     # -- status -------------------------------------------------------------------------------------------

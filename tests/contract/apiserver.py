@@ -49,13 +49,15 @@ class Server:
     """Resources, such as pods/log, that RBAC does not grant."""
     crd: bool = True
     nulls: bool = False
-    """Names of objects, where there are none, are `null`: as servers of 1.20 say it."""
+    """Names of objects, where there are none, are `null`: so the real one says it, in this form only."""
     logs: dict[str, Log] = field(default_factory=dict)
     """By name of the pod; `name/previous` for the container before."""
     pages: dict[str, Any] = field(default_factory=dict)
     """What an NPDC's window shows, by page."""
     token: str = ""
     """Without it, it shows nothing."""
+    shut: bool = False
+    """A NetworkPolicy keeps this server from all pods."""
     run: Exec = lambda pod, command: (b"", b"", 0)
     cut: int = 0
     """So many commands in pods lose their connection in the middle."""
@@ -123,6 +125,9 @@ class Server:
             pod = path.rsplit("/", 2)[1]
             return await (self.log(request, pod) if path.endswith("/log") else self.execute(request, pod))
         if "/proxy/" in path:
+            if self.shut:
+                why = "error trying to reach service: dial tcp 10.244.0.5:7735: connect: connection refused"
+                return failure(503, "ServiceUnavailable", why)
             if self.token and request.headers.get(FIGURES_TOKEN_HEADER) != self.token:
                 return web.Response(status=401, text="needs the job's token\n")
             return web.json_response(self.pages["/" + path.partition("/proxy/")[2]])

@@ -315,8 +315,6 @@ async def test_a_lease_is_replaced_only_as_it_was(server: Server, api: apiserver
     assert not await leases.update({**held, "spec": {"holderIdentity": "c"}})
 
 
-async def test_an_old_server_says_null_where_there_are_no_jobs(
-    server: Server, api: apiserver.KubeApi
-) -> None:
+async def test_null_is_said_where_there_are_no_jobs(server: Server, api: apiserver.KubeApi) -> None:
     server.nulls = True
     assert await api.jobs(None) == []

@@ -685,6 +685,13 @@ def test_figures_without_their_token(server: Server, elf: Callable[..., Result])
     assert done.exit_code == 1 and "resources: [secrets], verbs: [get]" in done.stderr
 
 
+def test_figures_that_a_policy_keeps_from_the_api_server(server: Server, elf: Callable[..., Result]) -> None:
+    populate(server)
+    server.shut = True
+    done = elf("stats", "sleigh")
+    assert done.exit_code == 1 and "connection refused" in done.stderr and "jobs.figuresFrom" in done.stderr
+
+
 def test_a_plan_of_a_job_on_the_cluster(server: Server, elf: Callable[..., Result]) -> None:
     keep(server, conditions=[])
     found = json.loads(elf("plan", "sleigh", "-o", "json").output)

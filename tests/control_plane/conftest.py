@@ -80,7 +80,7 @@ async def lab(
 
 
 async def _install(api: Api) -> None:
-    """The CRD, unless it is there; it stays. An old server drops the rules it does not know."""
+    """The CRD, unless it is there; it stays."""
     body = yaml.safe_load((ROOT / "manifests" / "crd.yaml").read_text())
     name = body["metadata"]["name"]
     await api.unless(409, "POST", CRD, body)

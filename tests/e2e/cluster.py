@@ -124,13 +124,21 @@ def wait(what: str, condition: Callable[[], Any], seconds: float) -> Any:
 
 
 @contextlib.contextmanager
-def bystander(kubectl: Kubectl, name: str, image: str, user: int, claim: str | None = None) -> Iterator[str]:
+def bystander(
+    kubectl: Kubectl,
+    name: str,
+    image: str,
+    user: int,
+    claim: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    program: str = "import time; time.sleep(600)",
+) -> Iterator[str]:
     """A pod as anybody may make at the restricted level, for programs to be run in; deleted in the end."""
     container: dict[str, Any] = {
         "name": name,
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["python3", "-c", "import time; time.sleep(600)"],
+        "command": ["python3", "-c", program],
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
     security: dict[str, Any] = {"runAsNonRoot": True, "runAsUser": user, "fsGroup": user}
@@ -140,7 +148,8 @@ def bystander(kubectl: Kubectl, name: str, image: str, user: int, claim: str | N
     if claim is not None:
         container["volumeMounts"] = [{"name": "kept", "mountPath": "/kept"}]
         spec["volumes"] = [{"name": "kept", "persistentVolumeClaim": {"claimName": claim}}]
-    applied = kubectl.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+    meta = {"name": name, "labels": dict(labels or {})}
+    applied = kubectl.apply({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
     assert applied.returncode == 0, applied.stderr
     try:
         kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=120s")

@@ -31,7 +31,8 @@ from e2e.faults import ENDLESS, Breaker, Patient
 
 ROOT = pathlib.Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
-CEL_SINCE = (1, 25)
+READER = {"elf-e2e": "reads-figures"}
+"""Labels of pods that may reach the figures of jobs."""
 CRD = "crd/elftrainingjobs.northpole.dev"
 
 
@@ -40,7 +41,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--repeat", type=int, default=3, help="how often each fault is timed")
     parser.addoption("--power-cuts", type=int, default=1, help="how often the power of a node is cut, timed")
     parser.addoption("--endure", type=float, default=60.0, help="seconds of random faults to one job")
-    parser.addoption("--volume-dir", help="directory that all nodes have, where there is no StorageClass")
     parser.addoption(
         "--image-builder",
         help="program that builds an image for that cluster: given a tag and a folder with a Dockerfile",
@@ -65,28 +65,33 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 
 
 @pytest.fixture(scope="session")
-def server_version(context: str) -> tuple[int, int]:
-    said = json.loads(Kubectl(context)("version", "-o", "json"))["serverVersion"]
-    return int(said["major"]), int(said["minor"].rstrip("+"))
-
-
-@pytest.fixture(scope="session")
 def images(request: pytest.FixtureRequest) -> dict[str, str]:
     """What is tested: operator and worker."""
     return {name: str(request.config.getoption(f"--{name}-image")) for name in ("operator", "worker")}
 
 
-def install_operator(system: Kubectl, server_version: tuple[int, int], images: dict[str, str]) -> None:
+def for_this_cluster(network: str, kubectl: Kubectl) -> str:
+    """The text of network.yaml with this API server's own port in it, as docs/install.md says."""
+    line = "        - {port: 6443, protocol: TCP}\n"
+    assert line in network
+    found = Kubectl(kubectl.context).get("endpointslices", "-l", "kubernetes.io/service-name=kubernetes")
+    ports = sorted({port["port"] for item in found["items"] for port in item["ports"]})
+    return network.replace(line, "".join(line.replace("6443", str(port)) for port in ports))
+
+
+def install_operator(system: Kubectl, images: dict[str, str]) -> None:
     """The CRD and the operator, from the plain manifests."""
-    # kubectl checks the CRD against the server's schema, and an old server knows no CEL rules.
-    lenient = ["--validate=false"] if server_version < CEL_SINCE else []
-    system("apply", *lenient, "-f", str(MANIFESTS / "crd.yaml"))
+    system("apply", "-f", str(MANIFESTS / "crd.yaml"))
     system("wait", "--for=condition=Established", "crd/elftrainingjobs.northpole.dev", "--timeout=30s")
     system("apply", "-f", str(MANIFESTS / "rbac.yaml"))
     deployment = yaml.safe_load((MANIFESTS / "operator.yaml").read_text())
     container = deployment["spec"]["template"]["spec"]["containers"][0]
     container["image"] = images["operator"]
     container["env"][0]["value"] = images["worker"]
+    readers = json.dumps([{"podSelector": {"matchLabels": READER}}])
+    container["env"].append({"name": "ELF_FIGURES_FROM", "value": readers})
+    network = for_this_cluster((MANIFESTS / "network.yaml").read_text(), system)
+    system("apply", "-f", "-", input=network)
     assert system.apply(deployment).returncode == 0
     system("rollout", "status", "deploy/elf-operator", "--timeout=120s")
 
@@ -95,7 +100,7 @@ def remove_operator(system: Kubectl) -> None:
     """What `install_operator` has made, as far as it is there; jobs go with the CRD."""
     ours = ("-A", "-l", "northpole.dev/job", "-o", "name")
     wait("all pods are gone", lambda: not system("get", "pods", *ours).strip(), 900)
-    for name in ("operator.yaml", "rbac.yaml", "crd.yaml"):
+    for name in ("network.yaml", "operator.yaml", "rbac.yaml", "crd.yaml"):
         system("delete", "--ignore-not-found", "-f", str(MANIFESTS / name))
 
 
@@ -146,23 +151,17 @@ def operator_logs(context: str, run_folder: pathlib.Path, request: pytest.Fixtur
 
 @pytest.fixture(scope="session")
 def operator(
-    context: str,
-    server_version: tuple[int, int],
-    images: dict[str, str],
-    run_folder: pathlib.Path,
-    operator_logs: None,
+    context: str, images: dict[str, str], run_folder: pathlib.Path, operator_logs: None
 ) -> Iterator[Kubectl]:
     """See `install_operator`. Of processes side by side the first installs it, and the last removes it."""
     system = Kubectl(context, "elf-system")
-    install = functools.partial(install_operator, system, server_version, images)
+    install = functools.partial(install_operator, system, images)
     with shared(run_folder, "operator", install, functools.partial(remove_operator, system)):
         yield system
 
 
 @pytest.fixture(scope="module")
-def vacant(
-    context: str, server_version: tuple[int, int], images: dict[str, str], operator_logs: None
-) -> Iterator[None]:
+def vacant(context: str, images: dict[str, str], operator_logs: None) -> Iterator[None]:
     """A cluster without operator and CRD; what other tests share is there again afterwards."""
     system = Kubectl(context, "elf-system")
     shared = system.run("get", "deploy", "elf-operator").returncode == 0
@@ -170,7 +169,7 @@ def vacant(
     yield
     system("delete", "--ignore-not-found", CRD)
     if shared:
-        install_operator(system, server_version, images)
+        install_operator(system, images)
 
 
 @pytest.fixture(scope="session")
@@ -245,38 +244,12 @@ def patient(admit: Callable[..., Patient]) -> Patient:
 
 
 @pytest.fixture
-def spare_volume(context: str, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
-    """Room for one claim: the default storage class, or else a volume on a directory that all nodes share.
-
-    What a claim says to be sure to get it.
-    """
-    kubectl, folder = Kubectl(context), request.config.getoption("--volume-dir")
+def default_storage(context: str) -> None:
+    """A cluster that gives a claim a volume unasked."""
     mark = "storageclass.kubernetes.io/is-default-class"
-    classes = kubectl.get("storageclasses")["items"]
-    if any((c["metadata"].get("annotations") or {}).get(mark) == "true" for c in classes):
-        yield {}
-        return
-    if not folder:
-        pytest.fail("no default StorageClass: give --volume-dir DIR, a directory that all nodes have")
-    name = f"elf-e2e-{uuid.uuid4().hex[:8]}"
-    pathlib.Path(folder, name).mkdir(parents=True)
-    nodes = [node["metadata"]["name"] for node in kubectl.get("nodes")["items"]]
-    everywhere = {"key": "kubernetes.io/hostname", "operator": "In", "values": nodes}
-    manifest = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": name},
-        "spec": {
-            "capacity": {"storage": "64Mi"},
-            "accessModes": ["ReadWriteOnce"],
-            "persistentVolumeReclaimPolicy": "Retain",
-            "local": {"path": f"{folder}/{name}"},
-            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [everywhere]}]}},
-        },
-    }
-    assert kubectl.apply(manifest).returncode == 0
-    yield {"storageClassName": "", "volumeName": name}
-    kubectl("delete", "pv", name, "--wait=false")
+    classes = Kubectl(context).get("storageclasses")["items"]
+    if not any((c["metadata"].get("annotations") or {}).get(mark) == "true" for c in classes):
+        pytest.fail(f"no StorageClass is the default one: annotate one with {mark}=true")
 
 
 @pytest.fixture
@@ -284,7 +257,10 @@ def breaker(request: pytest.FixtureRequest) -> Iterator[Breaker]:
     """Breaks nodes, the network and the API server of the cluster."""
     program = request.config.getoption("--breaker")
     if not program:
-        verbs = "node-down N, node-up N, partition IP, heal IP, api-down, api-up"
+        verbs = (
+            "node-down N, node-up N, partition IP, heal IP, api-down, api-up, "
+            "policies off, policies on (whether NetworkPolicies are enforced)"
+        )
         pytest.skip(f"needs --breaker PROGRAM, one that you write for your nodes; it takes {verbs}")
     made = Breaker(program)
     yield made

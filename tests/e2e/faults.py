@@ -34,14 +34,19 @@ for entry in filter(str.isdecimal, os.listdir("/proc")):
 class Breaker:
     """The program given by --breaker, and a memory of what is still broken."""
 
-    UNDO: ClassVar = {"node-down": "node-up", "partition": "heal", "api-down": "api-up"}
+    UNDO: ClassVar = {
+        "node-down": "node-up",
+        "partition": "heal",
+        "api-down": "api-up",
+        "policies off": "policies on",
+    }
 
     def __init__(self, program: str) -> None:
         self._program = program
         self._broken: list[tuple[str, ...]] = []
 
     def __call__(self, verb: str, *what: str) -> None:
-        subprocess.run([self._program, verb, *what], check=True, capture_output=True, timeout=120)
+        subprocess.run([self._program, *verb.split(), *what], check=True, capture_output=True, timeout=120)
         if verb in self.UNDO:
             self._broken.append((self.UNDO[verb], *what))
         elif (verb, *what) in self._broken:

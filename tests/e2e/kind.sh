@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The e2e suite on a kind cluster made for it. Usage: kind.sh WORKER_IMAGE OPERATOR_IMAGE
-# Needs docker, kind and kubectl. KEEP=1 leaves the cluster for another run; NODE_IMAGE picks a Kubernetes.
+# Needs docker, kind and kubectl. KEEP=1 leaves the cluster for another run; NODE_IMAGE picks a Kubernetes (1.30 or newer).
 set -euo pipefail
 worker=$1 operator=$2
 here=$(cd "$(dirname "$0")" && pwd)

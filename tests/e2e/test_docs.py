@@ -21,7 +21,7 @@ import pytest
 
 import documents
 from e2e.cluster import Kubectl, round_of, wait
-from e2e.conftest import CEL_SINCE, CRD, ROOT, fresh_namespace
+from e2e.conftest import CRD, ROOT, for_this_cluster, fresh_namespace
 from e2e.shell import Shell
 from helm import found_or_skipped
 from walks import IN_FILES, REPLACED, WALKS, Walk
@@ -83,8 +83,8 @@ def shortened(text: str) -> str:
     return text
 
 
-def adaptations(images: Mapping[str, str], server: tuple[int, int]) -> dict[str, str]:
-    """What is different here: names of images, and how old the server is."""
+def adaptations(images: Mapping[str, str]) -> dict[str, str]:
+    """What is different here: names of images."""
     out = {DEFAULT[name]: image for name, image in images.items() if image != DEFAULT[name]}
     if out:
         said = {"image": images["operator"], "worker.image": images["worker"]}
@@ -93,9 +93,6 @@ def adaptations(images: Mapping[str, str], server: tuple[int, int]) -> dict[str,
             # Behind a comma or a blank, so that `image.tag` is not found within `worker.image.tag`.
             for before in (" ", ","):
                 out[f"{before}{key}.tag=dev"] = f"{before}{key}.repository={repository},{key}.tag={tag}"
-    if server < CEL_SINCE:  # the docs say so
-        for file in ("-f manifests/crd.yaml", "-k manifests"):
-            out[f"kubectl apply {file}"] = f"kubectl apply --validate=false {file}"
     return out
 
 
@@ -117,7 +114,6 @@ def jobs(context: str, vacant: None) -> Iterator[Kubectl]:
 def reader(
     jobs: Kubectl,
     images: dict[str, str],
-    server_version: tuple[int, int],
     tmp_path: pathlib.Path,
     request: pytest.FixtureRequest,
 ) -> Iterator[Reader]:
@@ -125,12 +121,12 @@ def reader(
     folder, tools = tmp_path / "repository", tmp_path / "tools"
     for part in COPIED:
         shutil.copytree(ROOT / part, folder / part)
-    instead = adaptations(images, server_version)
+    instead = adaptations(images)
     for manifest in (folder / "manifests").glob("*.yaml"):
         text = manifest.read_text()
         for written, meant in instead.items():
             text = text.replace(written, meant)
-        manifest.write_text(text)
+        manifest.write_text(for_this_cluster(text, jobs) if manifest.name == "network.yaml" else text)
     tools.mkdir()
     (tools / "helm").symlink_to(found_or_skipped())
     for name in ("elf", "kubectl-elf"):
@@ -179,7 +175,7 @@ def asked(path: str) -> Any:
 
 
 @pytest.mark.builder
-@pytest.mark.usefixtures("spare_volume")
+@pytest.mark.usefixtures("default_storage")
 def test_the_first_hour(reader: Reader, local_report: Make) -> None:
     kubectl, digests = reader.kubectl, {}
 

@@ -35,14 +35,13 @@ FEW = {
 
 
 class Helm:
-    """helm against one namespace, with the images and the API server of the cluster under test."""
+    """helm against one namespace, with the images under test."""
 
     def __init__(self, program: str, kubectl: Kubectl, images: dict[str, str]) -> None:
         self._program, self._kubectl = program, kubectl
         self._settings = [
             *_image("image", images["operator"]),
             *_image("worker.image", images["worker"]),
-            f"networkPolicy.apiServer.ports={_api_ports(kubectl)}",
         ]
 
     def __call__(self, *args: str) -> str:
@@ -71,13 +70,6 @@ class Helm:
 def _image(key: str, image: str) -> list[str]:
     repository, _, tag = image.rpartition(":")
     return [f"{key}.repository={json.dumps(repository)}", f"{key}.tag={json.dumps(tag)}"]
-
-
-def _api_ports(kubectl: Kubectl) -> str:
-    """A test cluster's API server may listen anywhere."""
-    found = Kubectl(kubectl.context, "default").get("endpoints", "kubernetes")
-    ports = {port["port"] for subset in found["subsets"] for port in subset["ports"]}
-    return json.dumps(sorted({443, *ports}))
 
 
 @pytest.fixture(scope="module")

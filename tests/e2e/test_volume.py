@@ -21,10 +21,9 @@ ASK = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "
 
 
 @pytest.fixture
-def claim(kubectl: Kubectl, spare_volume: dict[str, str]) -> Iterator[str]:
+def claim(kubectl: Kubectl, default_storage: None) -> Iterator[str]:
     """A PersistentVolumeClaim that is bound, or will be when it is used."""
-    spec = {**ASK, **spare_volume}
-    made = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "states"}, "spec": spec}
+    made = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "states"}, "spec": ASK}
     assert kubectl.apply(made).returncode == 0
     yield "states"
     kubectl("delete", "pvc", "states", "--wait=false")

@@ -128,12 +128,29 @@ capabilities: {drop: [ALL]}
   verbs: [create, patch]
 {{- end -}}
 
+{{- /* Most network plugins look at where a packet goes after its Service was translated: it is the port of the endpoints
+that counts. The cluster is asked for it at each installation and upgrade; `helm template` has none to ask. */}}
+{{- define "elf.apiServerPorts" -}}
+{{- $ports := .Values.networkPolicy.apiServer.ports -}}
+{{- if not $ports -}}
+{{- $ports = list -}}
+{{- range (lookup "discovery.k8s.io/v1" "EndpointSlice" "default" "kubernetes").ports -}}
+{{- $ports = append $ports (int .port) -}}
+{{- end -}}
+{{- $ports = prepend (default (list 6443) $ports) 443 | uniq -}}
+{{- end -}}
+{{- toJson $ports -}}
+{{- end -}}
+
 {{- define "elf.egressToCluster" -}}
 - ports: # DNS, wherever it runs: on nodes, too
     - {port: 53, protocol: UDP}
     - {port: 53, protocol: TCP}
-- ports: # the API server
-    {{- range .Values.networkPolicy.apiServer.ports }}
+- ports:
+    # The API server: its Service's port, then the one that it listens at itself, which most network plugins go by. Where
+    # that is another one, it has to stand here. To look it up:
+    # kubectl get endpointslices --namespace default --selector kubernetes.io/service-name=kubernetes
+    {{- range include "elf.apiServerPorts" . | fromJsonArray }}
     - {port: {{ . }}, protocol: TCP}
     {{- end }}
   {{- with .Values.networkPolicy.apiServer.cidrs }}

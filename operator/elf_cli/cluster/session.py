@@ -91,7 +91,7 @@ class Session:
 
     async def _names(self, everywhere: bool) -> list[tuple[str, str]]:
         found = await self.api.request("GET", self.jobs_path(everywhere), accept=_NAMES_ONLY)
-        metas = [item["metadata"] for item in found.get("items") or ()]  # old servers say null for none
+        metas = [item["metadata"] for item in found.get("items") or ()]  # in this form none is null
         return [(meta["namespace"], meta["name"]) for meta in metas]
 
     async def items(

@@ -14,7 +14,7 @@ import yaml
 
 ROOT = pathlib.Path(__file__).parents[3]
 CHART = ROOT / "charts" / "elf-training-operator"
-NEWEST, OLDEST = "1.34.0", "1.20.0"
+NEWEST, OLDEST = "1.36.3", "1.30.0"
 Manifest = dict[str, Any]
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -83,18 +83,14 @@ class Chart:
         release: str = "elf",
         namespace: str = "elf-system",
         version: str = NEWEST,
-        apis: tuple[str, ...] = (),
     ) -> World:
         """Raises RefusedError with helm's words."""
         said = json.dumps(values or {}, sort_keys=True)
-        return self._rendered(said, release, namespace, version, apis)
+        return self._rendered(said, release, namespace, version)
 
-    def _render(
-        self, values: str, release: str, namespace: str, version: str, apis: tuple[str, ...]
-    ) -> World:
-        known = [flag for api in apis for flag in ("--api-versions", api)]
+    def _render(self, values: str, release: str, namespace: str, version: str) -> World:
         text = self.run(
-            "template", release, "--namespace", namespace, "--kube-version", version, *known, input=values
+            "template", release, "--namespace", namespace, "--kube-version", version, input=values
         )
         return World([o for o in yaml.load_all(text, _LOADER) if o])
 

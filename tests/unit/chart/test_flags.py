@@ -20,6 +20,8 @@ COMBINATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "namespace": None,
             "worker_image": "ghcr.io/northpole-dev/elf-worker:0.1.0",
             "pull_policy": "IfNotPresent",
+            "network_policies": True,
+            "figures_from": [],
         },
     ),
     "much": (
@@ -27,6 +29,7 @@ COMBINATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "listen": {"address": "[::]", "port": 9000},
             "log": {"level": "debug", "format": "text"},
             "watch": {"namespaces": ["a", "b"]},
+            "jobs": {"figuresFrom": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}]},
             "worker": {"image": {"repository": "here/w", "tag": "1", "pullPolicy": "Always"}},
         },
         {
@@ -36,6 +39,7 @@ COMBINATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "namespace": ["a", "b"],
             "worker_image": "here/w:1",
             "pull_policy": "Always",
+            "figures_from": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}],
         },
     ),
 }

@@ -53,6 +53,7 @@ WARNINGS: dict[str, dict[str, Any]] = {
         "serviceMonitor": {"enabled": True},
         "networkPolicy": {"metricsFrom": [{"podSelector": {}}]},
     },
+    "jobs.figuresFrom is empty": {"podMonitor": {"enabled": True}},
     "podMonitor.enabled is false": {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}},
 }
 

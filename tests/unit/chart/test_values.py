@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,9 +67,17 @@ def argument(text: str) -> Callable[[World], bool]:
     return lambda w: text in w.container["args"]
 
 
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
 def policy(*path: str | int) -> Callable[[World], Any]:
     """Of the operator's NetworkPolicy; that of helm test is another."""
     return lambda w: _at(w.one("NetworkPolicy", "operator")["spec"], path)
+
+
+def api_ports(world: World) -> list[int]:
+    return [port["port"] for port in policy("egress", 1, "ports")(world)]
 
 
 def expressions(world: World) -> str:
@@ -198,7 +207,7 @@ ROWS = [
     Row("service.annotations", {"a": "b"}, meta("Service", "annotations", "a"), "b"),
     Row("networkPolicy.enabled", False, kinds("NetworkPolicy"), {"NetworkPolicy": 0}),
     Row("networkPolicy.metricsFrom", [PEER], policy("ingress", 0, "from", 0), PEER),
-    Row("networkPolicy.apiServer.ports", [8443], policy("egress", 1, "ports", 0, "port"), 8443),
+    Row("networkPolicy.apiServer.ports", [8443], api_ports, [8443]),
     Row("networkPolicy.apiServer.cidrs", [CIDR], policy("egress", 1, "to"), [{"ipBlock": {"cidr": CIDR}}]),
     Row("serviceMonitor.enabled", True, kinds("ServiceMonitor"), {"ServiceMonitor": 1}),
     Row("serviceMonitor.interval", "5s", spec("ServiceMonitor", "endpoints", 0, "interval"), "5s", MONITORED),
@@ -214,6 +223,7 @@ ROWS = [
     Row("jobs.mtls", False, kinds("Secret"), {"Secret": 0}),
     Row("jobs.masterKeySecret", "mine", argument("--master-key=elf-system/mine"), True),
     Row("jobs.networkPolicy", False, argument("--network-policies"), False),
+    Row("jobs.figuresFrom", [PEER], argument(f"--figures-from={_compact([PEER])}"), True),
     Row("dashboard.enabled", True, argument("--dashboard=127.0.0.1:8081"), True),
     Row("dashboard.port", 9999, argument("--dashboard=127.0.0.1:9999"), True, SHOWN),
     Row("grafanaDashboard.enabled", True, kinds("ConfigMap"), {"ConfigMap": 1}),

@@ -12,6 +12,7 @@ import pytest
 
 from builders import DEFAULTS, NOW, actions, condition, job, observation, settled, valid, wiring_of, with_spec
 from elf_operator import builders, identities, names, podbuilder
+from elf_operator.__main__ import _parser
 from elf_operator.builders import Defaults
 from elf_operator.observation import Observation
 from elf_operator.planner import plan
@@ -108,12 +109,32 @@ def test_a_job_has_a_network_policy_where_it_is_wanted() -> None:
     [policy] = [m for m in with_one.apply if m["kind"] == "NetworkPolicy"]
     assert not [m for m in without.apply if m["kind"] == "NetworkPolicy"]
     ours = {"podSelector": {"matchLabels": {names.LABEL_JOB: "sleigh"}}}
-    wire, figures = policy["spec"]["ingress"]
+    [wire] = policy["spec"]["ingress"]
     assert policy["spec"]["podSelector"] == ours["podSelector"] and policy["spec"]["policyTypes"] == [
         "Ingress"
     ]
     assert (wire["from"], [p["port"] for p in wire["ports"]]) == ([ours], [contract.WIRE_PORT])
-    assert "from" not in figures and [p["port"] for p in figures["ports"]] == [contract.FIGURES_PORT]
+
+
+def test_figures_are_let_in_to_who_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ELF_FIGURES_FROM", '[{"podSelector": {"matchLabels": {"reads": "figures"}}}]')
+    reader = {"podSelector": {"matchLabels": {"reads": "figures"}}}
+    peers = tuple(_parser().parse_args([]).figures_from)
+    made = decide(observation(), replace(SECURED, figures_from=peers))
+    [policy] = [m for m in made.apply if m["kind"] == "NetworkPolicy"]
+    wire, figures = policy["spec"]["ingress"]
+    assert reader not in wire["from"]
+    assert (figures["from"], [p["port"] for p in figures["ports"]]) == ([reader], [contract.FIGURES_PORT])
+
+
+@pytest.mark.parametrize("text", ["monitoring", "{}", '[{"podSelecter": {}}]', "[{}]"])
+def test_peers_that_are_none_are_refused_by_the_flag_s_name(
+    capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    with pytest.raises(SystemExit):
+        _parser().parse_args([f"--figures-from={text}"])
+    said = capsys.readouterr().err
+    assert "--figures-from" in said and repr(text) in said and "expected" in said
 
 
 @pytest.mark.parametrize("role", Role)

@@ -63,7 +63,8 @@ def test_a_misspelt_field_of_a_template_is_named(
         return
 
     def refused() -> bool:
-        ready = [c for c in kubectl.job("digits")["status"]["conditions"] if c["type"] == "Ready"]
-        return ready[0]["reason"] == "Refused" and "nodeSelektor" in ready[0]["message"]
+        conditions = kubectl.status("digits").get("conditions", ())  # none before the first look
+        ready = [c for c in conditions if c["type"] == "Ready" and c["reason"] == "Refused"]
+        return bool(ready) and "nodeSelektor" in ready[0]["message"]
 
     wait("the field is named", refused, 60)

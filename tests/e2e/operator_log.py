@@ -27,7 +27,11 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
     # (logger, what it says, what a test does)
     ("elf_operator.workqueue", rf"\S+: ({_AWAY}|NotLeadingError)", "the API server is stopped"),
     ("elf_operator.handlers", rf"jobs cannot be listed: ({_AWAY})", "the API server is stopped"),
-    ("elf_operator.leadership", r"leader election: ", "the API server is stopped"),
+    (
+        "elf_operator.leadership",
+        r"leader election: ",
+        "the API server is stopped, or slow under all the pods",
+    ),
     ("elf_operator.leadership", r"another operator leads", "the API server is stopped, an operator killed"),
     ("kopf", r"Request attempt .*will (retry|re-authenticate)", "the API server is stopped"),
     ("elf_operator.workqueue", r"\S+: RefusedError ", "a template is misspelt, a name taken, a quota full"),

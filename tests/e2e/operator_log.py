@@ -69,16 +69,11 @@ def begin(folder: pathlib.Path, context: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tests = str(pathlib.Path(__file__).parents[1])
     paths = os.pathsep.join(filter(None, (tests, os.environ.get("PYTHONPATH", ""))))
-    with (folder / "follower.out").open("a") as out:
-        follower = subprocess.Popen(
-            [sys.executable, "-m", "e2e.operator_log", context, str(folder)],
-            env=os.environ | {"PYTHONPATH": paths},
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
     (folder / "over").unlink(missing_ok=True)
-    (folder / "pid").write_text(str(follower.pid))
+    command = [sys.executable, "-m", "e2e.operator_log", context, str(folder)]
+    env = os.environ | {"PYTHONPATH": paths}
+    with (folder / "follower.out").open("a") as out:
+        subprocess.run(command, env=env, stdout=out, stderr=out, start_new_session=True, check=True)
 
 
 def end(folder: pathlib.Path) -> None:
@@ -112,9 +107,10 @@ def _follow(context: str, folder: pathlib.Path) -> None:
             if life not in readers or readers[life].poll() is not None:  # the API server was away
                 readers[life] = _read(context, where, pod, folder / f"{where}.{life}.log")
         time.sleep(POLL_SECONDS)
+    deadline = time.monotonic() + GOODBYE_SECONDS
     for reader in readers.values():
         try:
-            reader.wait(GOODBYE_SECONDS)
+            reader.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:  # the operator is still there
             reader.terminate()
     (folder / "over").touch()
@@ -139,5 +135,13 @@ def _read(context: str, where: str, pod: str, path: pathlib.Path) -> subprocess.
         return subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL)
 
 
+def _main(context: str, folder: pathlib.Path) -> None:
+    """Go on as a process that is nobody's child."""
+    if follower := os.fork():
+        (folder / "pid").write_text(str(follower))
+    else:
+        _follow(context, folder)
+
+
 if __name__ == "__main__":
-    _follow(sys.argv[1], pathlib.Path(sys.argv[2]))
+    _main(sys.argv[1], pathlib.Path(sys.argv[2]))

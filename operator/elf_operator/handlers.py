@@ -33,6 +33,8 @@ from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION
 _log = logging.getLogger(__name__)
 LIST_SECONDS = 30.0
 """How often all jobs are listed, to find what no event has told of, and to know that the cluster answers."""
+LONGEST_PAUSE = 2.0
+"""Between attempts at a watch. Until it is back, what happens to pods is not seen: jobs wait for it."""
 GOODBYE_SECONDS = 15.0
 """What kopf may take to stop before the process is ended."""
 
@@ -61,7 +63,7 @@ class Endless:
         pause = 0.25
         while True:
             yield pause * random.uniform(0.75, 1.25)
-            pause = min(2 * pause, 10.0)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
 
 class Operator:
@@ -149,15 +151,19 @@ class Operator:
             self._health.listed()
 
     async def _list_jobs(self, api: apiserver.KubeApi, namespace: str | None) -> None:
+        away = False
         while True:
             pause = LIST_SECONDS
             try:
                 existing = await api.jobs(namespace)
                 self.queue.resync(namespace, existing)
+                if away:  # those that have failed meanwhile wait for longer than they need to
+                    self.queue.wake_all()
+                away = False
                 if self.gallery:
                     self.gallery.keep(namespace, existing)
             except OUTAGES as error:
-                pause = 2.0
+                away, pause = True, LONGEST_PAUSE
                 _log.warning("jobs cannot be listed: %s", brief(error))
             await asyncio.sleep(pause)
 

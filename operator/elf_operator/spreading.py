@@ -162,4 +162,4 @@ def _alone(nodes: frozenset[str], spec: Spec, done: str) -> Condition:
 
 
 def _listed(nodes: frozenset[str]) -> str:
-    return ", ".join(f"node {node}" for node in sorted(nodes))
+    return f"{'nodes' if len(nodes) > 1 else 'node'} {', '.join(sorted(nodes))}"

@@ -26,7 +26,8 @@ help:
 	@echo "make slow    what takes longer: stragglers, drills and scaling among real processes, more seeds"
 	@echo "make browser the dashboard in Chromium (apt-get install chromium)"
 	@echo "make e2e     CONTEXT=NAME: on a cluster you trust; CLUSTER=kind: on a kind cluster made for it"
-	@echo "make nightly CONTEXT=NAME MINUTES=60: the operator crashes at every call, and under new faults"
+	@echo "make nightly CONTEXT=NAME MINUTES=60: the operator crashes at every call, and under new faults;"
+	@echo "             the NPDC's node is lost ten times in turn (E2E_FLAGS='--breaker PROGRAM')"
 	@echo "make bench   timings beside those of peers, into docs/performance.md; ONLY=memory: one; QUICK=1: do they work?"
 	@echo "             CONTEXT=NAME: what the operator costs, too, on a cluster you trust"
 	@echo "make images  both container images (BUILD='docker build')"
@@ -79,6 +80,7 @@ nightly: $(MARK)
 	@test -n "$(CONTEXT)" || { echo "which cluster? make nightly CONTEXT=<kubeconfig context you trust>"; exit 2; }
 	$(BIN)/python -m pytest tests/control_plane -s --context $(CONTEXT) --crash-every 1 \
 	  --fault-minutes $(MINUTES) --first-seed "$$(date +%Y%m%d)00000"
+	$(BIN)/python -m pytest tests/e2e/test_spread.py -rP -m exclusive --npdc-nodes 10 $(ON_CLUSTER)
 
 chart: $(MARK) helm
 	helm=$$($(BIN)/python tests/helm.py) && $$helm lint --strict charts/elf-training-operator && \

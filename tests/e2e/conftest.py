@@ -40,6 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--breaker", help="program that breaks nodes, network and API server of that cluster")
     parser.addoption("--repeat", type=int, default=3, help="how often each fault is timed")
     parser.addoption("--power-cuts", type=int, default=1, help="how often the power of a node is cut, timed")
+    parser.addoption("--npdc-nodes", type=int, default=2, help="how often the NPDC's node is lost, in turn")
     parser.addoption("--endure", type=float, default=60.0, help="seconds of random faults to one job")
     parser.addoption(
         "--image-builder",

@@ -10,7 +10,14 @@ import pytest
 
 from elf_worker.aggregation import ids
 from elf_worker.aggregation.effects import Close, Effect, Initialise, LinkId, Send
-from elf_worker.aggregation.northpole import BOOT_SECONDS, GRACE_SECONDS, NorthPole, Rules, Snapshot
+from elf_worker.aggregation.northpole import (
+    BOOT_SECONDS,
+    GRACE_SECONDS,
+    RECONNECT_SECONDS,
+    NorthPole,
+    Rules,
+    Snapshot,
+)
 from elf_worker.contract import WIRE_VERSION, Slot, Wiring
 from elf_worker.exact import ExactSum
 from elf_worker.messages import Accepted, Fetch, Keep, Message, Register, Stamp, Submit, Turned, Welcome, Work
@@ -144,8 +151,9 @@ def test_before_the_first_round_nobody_is_waited_for_for_ever() -> None:
         ("", ["", "", ""], [0, 1]),
         ("a", ["a", "a", "a"], [0, 1]),
         ("a", ["a", "a", "b"], [0, 2]),
-        ("a", ["a", "b", "b"], [0, 1]),
+        ("a", ["a", "b", "b"], [1, 2]),
         ("a", ["b", "b", "c"], [0, 2]),
+        ("a", ["b", "b", "b"], [0, 1]),
         ("a", ["b", "a", "c"], [0, 2]),
         ("a", ["a", "c", "b"], [1, 2]),
         ("a", ["b"], [0]),
@@ -162,3 +170,31 @@ def test_copies_are_on_as_many_nodes_as_there_are(own: str, nodes: list[str], ke
     sent = [-1 - e.link for e in out if isinstance(e, Send) and isinstance(e.message, Keep)]
     assert sorted(sent) == keepers
     assert pole.copies() == [(i, 0) for i in keepers]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "first", "seconds"),
+    [
+        ([3, 3, None], "copy", RECONNECT_SECONDS),
+        ([3, None, None], "copy", 10.0),
+        ([3, 2, None], "copy", 10.0),
+        ([None, None, None], "start", 10.0),
+    ],
+    ids=str,
+)
+def test_who_is_away_is_not_waited_for_once_all_copies_are_here(
+    epochs: list[int | None], first: str, seconds: float
+) -> None:
+    """The fourth MDC is on a node that is gone, and nobody has said so yet."""
+    pole = NorthPole(Rules("job", 4, 4, deadline=10.0, silence=5.0, epoch=4))
+    slots = {i: Slot(0, f"u{i}", frozenset({i})) for i in range(4)}
+    pole.rewire(Wiring(1, Slot(4), slots, homes=4, quorum=4), 0.0)
+    for i, epoch in enumerate(epochs):
+        holds = None if epoch is None else (epoch, Stamp(7 + i, epoch))
+        pole.received(-1 - i, Register(WIRE_VERSION, "job", i, 0, f"u{i}", "at", holds), None, 0.5)
+    assert pole.tick(seconds - 0.1) == []
+    [effect] = pole.tick(seconds)
+    assert isinstance(effect, Initialise) == (first == "start")
+    if isinstance(effect, Send):
+        newest = max((e, i) for i, e in enumerate(epochs) if e is not None)[1]
+        assert (effect.link, type(effect.message)) == (-1 - newest, Fetch)

@@ -373,4 +373,4 @@ def test_statistics_that_count_wrongly_are_found(machines: dict[str, Any]) -> No
             return True
         return False
 
-    assert any(wrong(make(seed)) for seed in range(40) for make in (draw, nasty))
+    assert any(wrong(make(seed)) for seed in range(200) for make in (draw, nasty))

@@ -50,6 +50,8 @@ from elf_worker.statistics.product import State
 
 KEEPERS = 2
 """MDCs that hold a copy of the newest state."""
+RECONNECT_SECONDS = 2.0
+"""How long an MDC that lives may take to find the NPDC's successor: it dials once a second."""
 GRACE_SECONDS = 1.0
 """How long an MDC may be without a connection before it is reported: it may just be dialling again.
 
@@ -736,9 +738,9 @@ class NorthPole:
     def _keepers(self) -> list[int]:
         """The MDCs that hold copies: on nodes that have none yet if there are such, or else the first ones.
 
-        The NPDC has a copy itself, so its own node comes last.
+        The NPDC has a copy itself: on its own node there are others only if there is no other node.
         """
-        copies = Counter([self.rules.node])
+        copies = Counter({self.rules.node: KEEPERS})
         copies[""] = -1  # unknown nodes: as if each were another one
         chosen: list[int] = []
         while len(chosen) < min(KEEPERS, len(self._members)):
@@ -757,9 +759,9 @@ class NorthPole:
         self.phase = Phase.RECOVERING
         expected = {i for i, slot in self.wiring.mdcs.items() if slot.uid}
         complete = bool(expected) and expected <= set(self._members)
-        if self.rules.epoch > 0 and not complete and now < self._recover_by:
-            return []
         held = [(m.holds, m.link) for m in self._members.values() if m.holds is not None]
+        if self.rules.epoch > 0 and not complete and not self._has_all_copies(now) and now < self._recover_by:
+            return []
         if held:
             (_, stamp), link = max(held)
             if stamp.round > self.rules.checkpoint_round:
@@ -767,6 +769,15 @@ class NorthPole:
                 return [Send(link, Fetch())]
         self._loading = True
         return [Initialise()]
+
+    def _has_all_copies(self, now: float) -> bool:
+        """Whether as many MDCs as hold copies are here: those that are still away need not be waited for.
+
+        Some may have been given copies before others were, and hold old ones; so who lives has time to come.
+        """
+        epochs = [m.holds[0] for m in self._members.values() if m.holds is not None]
+        enough = epochs.count(max(epochs, default=0)) >= KEEPERS
+        return enough and self._started is not None and now >= self._started + RECONNECT_SECONDS
 
     def _give_up_fetching(self, link: LinkId) -> None:
         """Nothing will come from this link any more (one that we close ourselves raises no `closed`)."""

@@ -184,7 +184,8 @@ def describe(kubectl: Kubectl) -> Iterator[str]:
         yield f"--- {name} (deleted: {deleted})\n{json.dumps(known)}\n{logs.stdout or logs.stderr}"
     yield f"--- events\n{kubectl.run('get', 'events', '--sort-by=.lastTimestamp').stdout[-3000:]}"
     system = Kubectl(kubectl.context, "elf-system")
-    yield f"--- logs of the operator\n{system.run('logs', '--tail=25', 'deploy/elf-operator').stdout}"
+    operators = ("--prefix", "-l", "app.kubernetes.io/name=elf-operator")
+    yield f"--- logs of the operators\n{system.run('logs', '--tail=25', *operators).stdout}"
     for job in json.loads(kubectl.run("get", "elftrainingjobs", "-o", "json").stdout or '{"items": []}')[
         "items"
     ]:

@@ -24,8 +24,8 @@ def test_a_node_without_power(
     nodes = sorted(node["metadata"]["name"] for node in kubectl.get("nodes")["items"])
     if len(nodes) < 2:
         pytest.skip("needs a cluster of two nodes or more, such as tests/e2e/kind.yaml makes")
-    [acting, *_] = operator.get("pods", "-l", "app.kubernetes.io/name=elf-operator")["items"]
-    stays = acting["spec"]["nodeName"]
+    acting = operator.get("lease", "elf-operator")["spec"]["holderIdentity"]
+    stays = operator.get("pod", acting)["spec"]["nodeName"]
     goes = next(node for node in nodes if node != stays)
     here = {"spec": {"nodeSelector": {"kubernetes.io/hostname": stays}}}
     homes, took = {"replicas": 12, "perPod": 6, "template": here}, []

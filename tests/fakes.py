@@ -36,7 +36,7 @@ class World:
     events: list[Event] = field(default_factory=list)
     writes: list[str] = field(default_factory=list)
     nodes: tuple[str, ...] = ()
-    """Of the cluster; the scheduler takes the first that it may. Empty: pods have no nodes, none is watched."""
+    """Of the cluster; the scheduler takes the first that it may. Empty: no pod has a node."""
     cordoned: frozenset[str] = frozenset()
     _avoided: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """UID → nodes on which a pod would rather not be."""
@@ -155,7 +155,7 @@ class World:
                 self.hear()
 
     def run(self, name: str) -> None:
-        """A pod gets a node, if there are nodes, and runs; it serves, unless it is an heir before its time."""
+        """A pod gets a node, if there are any, and runs; it serves, unless it is an heir too soon."""
         pod = self.pods[name]
         if self.nodes and not pod.node:
             able = [node for node in self.nodes if node not in self.cordoned]
@@ -171,7 +171,7 @@ class World:
         return [p for p in mdcs if (s := slots.get(p.index)) and s.uid and p.incarnation > s.incarnation]
 
     def hear(self) -> None:
-        """The NPDC says which MDCs serve, and which hold copies: on nodes that have none if there are such."""
+        """The NPDC says which MDCs serve, and which hold copies: rather on nodes that have none."""
         wiring = self.wiring()
         assert wiring is not None
         named = {slot.uid: index for index, slot in wiring.mdcs.items()}

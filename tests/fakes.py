@@ -15,6 +15,7 @@ from elf_operator.plans import Delete, Event, Plan
 from elf_operator.reconcile import RefusedError, reconcile
 from elf_operator.spec import parse_job
 from elf_operator.status import rfc3339
+from elf_operator.verdicts import NOT_READY_SECONDS
 from elf_worker.contract import WIRING_KEY, Role, Slot, Wiring, parse_ids
 
 
@@ -34,6 +35,11 @@ class World:
     pods: dict[str, Pod] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     writes: list[str] = field(default_factory=list)
+    nodes: tuple[str, ...] = ()
+    """Of the cluster; the scheduler takes the first that it may. Empty: no pod has a node."""
+    cordoned: frozenset[str] = frozenset()
+    _avoided: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """UID → nodes on which a pod would rather not be."""
     _uids: int = 0
     _known: set[str] = field(default_factory=set)
     _fenced: set[str] = field(default_factory=set)
@@ -48,6 +54,7 @@ class World:
             pods=tuple(self.pods.values()),
             wiring=self.wiring(),
             status=dict(self.status),
+            open_nodes=frozenset(self.nodes) - self.cordoned if self.nodes else None,
             service=self.objects.get(("Service", names.npdc(self.name))),
         )
 
@@ -78,6 +85,7 @@ class World:
         assert made is not None and made.name == name
         self._check_pod(made)
         self._check_identity(manifest)
+        self._avoided[made.uid] = _avoids(manifest)
         self.pods[name] = made
 
     def delete_pod(self, delete: Delete) -> None:
@@ -87,6 +95,7 @@ class World:
         held = self.pods.get(delete.name)
         if held is not None and held.uid == delete.uid:
             self._check_surplus(held, delete.reason)
+            self._check_current(held)
         if held is not None and held.uid == delete.uid:
             self.pods[delete.name] = replace(held, deleting=True, ready=False)
 
@@ -136,13 +145,57 @@ class World:
         self.vanish()
         for name, pod in self.pods.items():
             if not pod.over:
-                well = {"phase": "Running", "ready": True, "waiting": "", "unschedulable": ""}
-                self.become(name, **well)
+                self.run(name)
         npdc = [p.incarnation for p in self.pods.values() if p.role is Role.NPDC and p.ready]
         if npdc:
             wiring = self.wiring()
             homes = wiring.homes if wiring is not None else 0
             self.train(phase="Training", incarnation=max(npdc), unreachable=[], homes=homes)
+            if self.nodes:
+                self.hear()
+
+    def run(self, name: str) -> None:
+        """A pod gets a node, if there are any, and runs; it serves, unless it is an heir too soon."""
+        pod = self.pods[name]
+        if self.nodes and not pod.node:
+            able = [node for node in self.nodes if node not in self.cordoned]
+            liked = [node for node in able if node not in self._avoided.get(pod.uid, ())]
+            self.become(name, node=(liked or able)[0])
+        ready = pod.uid not in {heir.uid for heir in self.heirs()}
+        self.become(name, phase="Running", ready=ready, waiting="", unschedulable="")
+
+    def heirs(self) -> list[Pod]:
+        """Successors of MDCs' pods that fill their slots still."""
+        wiring, mdcs = self.wiring(), [p for p in self.pods.values() if p.role is Role.MDC]
+        slots = wiring.mdcs if wiring is not None else {}
+        return [p for p in mdcs if (s := slots.get(p.index)) and s.uid and p.incarnation > s.incarnation]
+
+    def hear(self) -> None:
+        """The NPDC says which MDCs serve, and which hold copies: rather on nodes that have none."""
+        wiring = self.wiring()
+        assert wiring is not None
+        named = {slot.uid: index for index, slot in wiring.mdcs.items()}
+        there = sorted((p for p in self.pods.values() if p.uid in named and p.ready), key=lambda p: p.index)
+        taken, keepers = [p.node for p in self.pods.values() if p.role is Role.NPDC], []
+        while len(keepers) < min(2, len(there)):
+            best = min((p for p in there if p not in keepers), key=lambda p: taken.count(p.node))
+            keepers.append(best)
+            taken.append(best.node)
+        self.train(
+            serving=[{"mdc": p.index, "incarnation": p.incarnation, "homes": 1} for p in there],
+            copies=[{"mdc": p.index, "incarnation": p.incarnation} for p in keepers],
+        )
+
+    def state_nodes(self) -> set[str]:
+        """Nodes that have the state, as the NPDC says; empty if it says nothing."""
+        wiring, training = self.wiring(), self.status.get("training", {})
+        held = {(e["mdc"], e["incarnation"]) for e in training.get("copies") or ()}
+        if wiring is None or not held or training.get("incarnation") != wiring.npdc.incarnation:
+            return set()
+        acting = {uid for slot in wiring.mdcs.values() for uid in (slot.uid, slot.predecessor)} - {""}
+        keepers = [p for p in self.pods.values() if p.uid in acting and (p.index, p.incarnation) in held]
+        npdc = [p for p in self.pods.values() if p.uid == wiring.npdc.uid]
+        return {p.node for p in (*npdc, *keepers)} if npdc and keepers else set()
 
     # -- the oracle ---------------------------------------------------------------------------------------
 
@@ -155,13 +208,46 @@ class World:
         for before, after in _slots(old, new):
             assert after.incarnation >= before.incarnation, "incarnations never fall"
             assert after.replaced >= before.replaced
-            if before.uid != after.uid:
-                self._fenced.add(before.uid)
+            self._check_move(before, after, new)
+            self._fenced |= {before.uid, before.predecessor} - {after.uid, after.predecessor, ""}
         there = {h for p in self.pods.values() if p.ready for h in parse_ids(p.homes)}
         assert there >= set(range(old.homes, new.homes)), "a home takes part once its pod is ready"
-        assert not self._fenced & {slot.uid for slot in (new.npdc, *new.mdcs.values()) if slot.uid}, (
-            "a fenced pod never comes back"
+        acting = {uid for slot in (new.npdc, *new.mdcs.values()) for uid in (slot.uid, slot.predecessor)}
+        assert not self._fenced & acting, "a fenced pod never comes back"
+
+    def _check_move(self, before: Slot, after: Slot, new: Wiring) -> None:
+        if after.predecessor and after.predecessor != before.predecessor:
+            assert after.predecessor == before.uid and after.incarnation == before.incarnation + 1
+            assert after.replaced == before.replaced, "a move is no replacement"
+            fair = new.homes // self.body["spec"]["miniDataCenters"]["replicas"]
+            assert len(after.homes) >= min(len(before.homes), fair), "homes stay with a slot that moves"
+        elif before.predecessor and after.uid == before.uid and not after.predecessor:
+            assert after.replaced == before.replaced, "a move is no replacement"
+            assert self._serves(after.uid) or self._bad(before.predecessor), "its heir does not serve yet"
+        elif before.predecessor and after.replaced != before.replaced:
+            assert self._bad(before.uid), "its heir was well"
+
+    def _serves(self, uid: str) -> bool:
+        heard = self.status.get("training", {}).get("serving") or ()
+        words = {(e["mdc"], e["incarnation"]) for e in heard}
+        return any(
+            p.uid == uid and (p.ready or (p.index, p.incarnation) in words) for p in self.pods.values()
         )
+
+    def _bad(self, uid: str) -> bool:
+        """Whether there is any reason at all to give up a pod."""
+        silent = {e["uid"] for e in self.status.get("training", {}).get("unreachable") or ()}
+        pod = next((p for p in self.pods.values() if p.uid == uid), None)
+        if pod is None or pod.deleting or pod.over or pod.waiting or uid in silent:
+            return True
+        return not pod.ready and self.now - max(pod.created, pod.ready_changed) >= NOT_READY_SECONDS
+
+    def _check_current(self, pod: Pod) -> None:
+        """Fences come before deletions: who acts for a slot, or is about to, is not deleted."""
+        wiring = self.wiring()
+        if wiring is not None and wiring.recipe == parse_job(self.body).recipe:  # else all pods have to go
+            slots = (wiring.npdc, *wiring.mdcs.values())
+            assert pod.uid not in {uid for slot in slots for uid in (slot.uid, slot.predecessor)}
 
     def _check_assignment(self, wiring: Wiring) -> None:
         homes = [home for slot in wiring.mdcs.values() for home in slot.homes]
@@ -185,6 +271,11 @@ class World:
         wiring = self.wiring()
         assert wiring is not None, "fences come before pods"
         slot = wiring.npdc if made.role is Role.NPDC else wiring.mdcs[made.index]
+        if made.role is Role.MDC and slot.uid:
+            assert made.incarnation == slot.incarnation + 1 and not slot.predecessor
+            assert all(heir.deleting for heir in self.heirs()), "one MDC moves at a time"
+            assert len(self.state_nodes()) == 1, "the state is on one node, and on no other"
+            return
         assert (slot.incarnation, slot.uid) == (made.incarnation, ""), "its predecessor is fenced first"
 
     def _check_identity(self, manifest: Manifest) -> None:
@@ -192,6 +283,12 @@ class World:
             if secret := volume.get("secret"):
                 held = self.objects["Secret", secret["secretName"]]
                 assert {item["key"] for item in secret["items"]} <= held["data"].keys()
+
+
+def _avoids(manifest: Manifest) -> tuple[str, ...]:
+    affinity = manifest["spec"].get("affinity") or {"nodeAffinity": {}}
+    terms = affinity["nodeAffinity"].get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+    return tuple(n for term in terms for e in term["preference"]["matchExpressions"] for n in e["values"])
 
 
 def _slots(old: Wiring, new: Wiring) -> Iterator[tuple[Slot, Slot]]:
@@ -216,14 +313,16 @@ def carry_out(world: World, decided: Plan, calls: int | None = None) -> bool:
 
 
 def _waits(world: World) -> bool:
-    """Whether a slot that is wanted has failed so often that its next pod has yet to come, or a home that
-    was absent is not trusted yet.
+    """Whether a slot that is wanted has failed so often that its next pod has yet to come, a home that was
+    absent is not trusted yet, or another node was full a while ago.
     """
     wiring, spec = world.wiring(), world.body["spec"]
     if wiring is None or spec.get("suspend"):
         return False
     wanted = spec["miniDataCenters"]["replicas"]
     slots = (wiring.npdc, *(slot for index, slot in wiring.mdcs.items() if index < wanted))
+    if world.nodes and wiring.move_after > world.now:
+        return True
     return bool(wiring.absent) or any(not slot.uid and slot.not_before > 0 for slot in slots)
 
 

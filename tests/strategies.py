@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hypothesis.strategies as st
 
-from elf_worker.contract import JobConfig, Slot, Wiring
+from elf_worker.contract import JobConfig, Loss, Slot, Wiring
 
 ids = st.frozensets(st.integers(0, 200), max_size=40)
 names = st.from_regex(r"[a-z]([-a-z0-9]{0,10}[a-z0-9])?", fullmatch=True)
@@ -34,12 +34,28 @@ def wirings(draw: st.DrawFn) -> Wiring:
         quorum=draw(counts),
         expected=draw(counts),
         absent=draw(ids),
+        failed_moves=draw(counts),
+        move_after=draw(_times),
     )
 
 
 def _slots(homes: frozenset[int]) -> st.SearchStrategy[Slot]:
-    count = st.integers(0, 9)
-    return st.builds(Slot, count, st.sampled_from(["", "uid-1", "uid-2"]), st.just(homes), count)
+    count, uid = st.integers(0, 9), st.sampled_from(["", "uid-1", "uid-2"])
+    return st.builds(
+        Slot,
+        count,
+        uid,
+        st.just(homes),
+        count,
+        failures=count,
+        not_before=_times,
+        nodes=st.lists(names, max_size=3).map(tuple),
+        loss=st.none() | st.builds(Loss, names, names, st.text(max_size=12), _times),
+        predecessor=uid,
+    )
+
+
+_times = st.floats(0, 4e9)
 
 
 job_configs = st.builds(

@@ -85,8 +85,14 @@ def _rooted(
 
 
 def zones_of(seen: Observation, spec: Spec) -> Zones:
-    """Zones of homes and of MDCs: those of the nodes that their pods are on."""
-    newest = {(p.role, p.index): p for p in sorted(seen.pods, key=lambda pod: pod.incarnation)}
+    """Zones of homes and of MDCs: those of the nodes that their pods are on.
+
+    A successor that is only tried, on another node, does not count before the wiring names it.
+    """
+    slots = seen.wiring.mdcs.values() if seen.wiring is not None else ()
+    named = {slot.uid for slot in slots}
+    pods = sorted(seen.pods, key=lambda pod: (pod.uid in named, pod.incarnation))
+    newest = {(p.role, p.index): p for p in pods}
     there = {place: seen.zones[pod.node] for place, pod in newest.items() if pod.node in seen.zones}
     homes = {
         home: zone

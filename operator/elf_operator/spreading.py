@@ -23,6 +23,8 @@ DURABLE = "Durable"
 """Type of the condition that says whether the state outlives each single node."""
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 60.0, 3600.0
 """Between attempts that come to nothing; the wait doubles."""
+MOST_DOUBLINGS = 10
+"""So many are more than the longest wait has; attempts without end would be too many for a float."""
 START_SECONDS = 60.0
 """A successor that does not run after so long is given up."""
 
@@ -80,10 +82,20 @@ def spread(
         return replace(
             unchanged, condition=_alone(nodes, spec, "an MDC is about to take over on another node")
         )
+    other = _elsewhere(mdcs, nodes)
+    if other is not None and other.pod is not None:
+        condition = _alone(nodes, spec, f"{other.pod.name} on node {other.pod.node} is to get a copy")
+        return _without(heirs, replace(unchanged, condition=condition), "an MDC is on another node already")
     if heirs:
         index, heir = next(iter(sorted(heirs.items())))
         return _with_heir(unchanged, index, heir, nodes, spec, around)
     return _attempt(unchanged, seen, spec, npdc, nodes, now)
+
+
+def _elsewhere(mdcs: Sequence[Place], nodes: frozenset[str]) -> Place | None:
+    """An MDC that is on another node already: the NPDC gives it a copy, and says so a little later."""
+    well = (p for p in mdcs if p.pod is not None and p.verdict is None and p.predecessor is None)
+    return next((p for p in well if p.pod is not None and p.pod.node not in nodes | {""}), None)
 
 
 def _with_heir(
@@ -97,10 +109,11 @@ def _with_heir(
         unchanged, condition=_alone(nodes, spec, f"{heir.name} starts {where}"), again_after=waits
     )
     if heir.deleting:
-        return replace(coming, again_after=None)
+        return replace(unchanged, condition=_alone(nodes, spec, f"{heir.name} is being deleted"))
     problem = verdicts.judge(heir, around)
-    if problem is not None or heir.node in nodes or waits <= 0:
-        wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** (tries - 1))
+    late = waits <= 0 and heir.phase != "Running"
+    if problem is not None or heir.node in nodes or late:
+        wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(tries - 1, MOST_DOUBLINGS))
         why = problem.message if problem is not None else f"{heir.name} got no other node"
         said = f"{why}; tried again at {status.rfc3339(now + wait)}"
         return replace(

@@ -90,12 +90,15 @@ def look(body: Mapping[str, Any], pods: Sequence[Pod], wiring: Wiring | None, no
     ended = bool(status.get("completionTime"))
     stopped = ended or status.get("state") == "Suspended"
     newest = _newest(pods)
+    known = wiring is not None
     slots = _slots(status, wiring)
     homes = HomePods(pods, _per_pod(spec))
     centers = []
     for index, slot in sorted(slots.items()):
+        pod = _acting(slot, pods, index, training, known) or newest.get((Role.MDC, index))
+        if pod is not None and known and pod.uid == slot.predecessor:
+            slot = replace(slot, incarnation=pod.incarnation)
         heard = _heard(training, index, slot.incarnation)
-        pod = newest.get((Role.MDC, index))
         made = _center(Role.MDC, index, slot, pod, now, heard, stopped)
         centers.append(_with_homes(made, slot, homes, training, wiring is not None))
     npdc_slot = wiring.npdc if wiring else Slot(incarnation=int(training.get("incarnation", 0)))
@@ -133,6 +136,22 @@ def _newest(pods: Iterable[Pod]) -> dict[tuple[Role, int], Pod]:
     """Of each data center's slot the pod of the highest incarnation."""
     centers = (pod for pod in pods if pod.role is not Role.HOME)
     return {(pod.role, pod.index): pod for pod in sorted(centers, key=lambda pod: pod.incarnation)}
+
+
+def _acting(
+    slot: Slot, pods: Iterable[Pod], index: int, training: Mapping[str, Any], known: bool
+) -> Pod | None:
+    """The MDC's pod that acts, where a successor is there beside it; None: the newest is shown.
+
+    Without the wiring (`known` is false) that is who the NPDC hears.
+    """
+    there = [p for p in pods if p.role is Role.MDC and p.index == index and not (p.over or p.deleting)]
+    heard = [p for p in there if _heard(training, index, p.incarnation)]
+    if not known:
+        return heard[-1] if heard else None
+    named = {p.uid: p for p in there if p.uid}
+    heir, old = named.get(slot.uid), named.get(slot.predecessor)
+    return old if old is not None and old in heard and heir not in heard else heir
 
 
 def _slots(status: Mapping[str, Any], wiring: Wiring | None) -> dict[int, Slot]:

@@ -52,7 +52,7 @@ def tree(seen: Observation, ready: frozenset[int] | None, now: float) -> Json:
         if spec is not None and index >= spec.mdcs and not slot.uid:
             continue  # it was scaled away
         center = _center(slot, pods.get((Role.MDC, index), ()), seen, now, over)
-        if center["state"] == "serving" and heard is not None and (index, slot.incarnation) not in heard:
+        if center["state"] == "serving" and heard is not None and (index, center["incarnation"]) not in heard:
             center["state"] = "starting"  # it is ready, but has no connection: not yet, or not any more
         mdcs.append({"mdc": index, **center, **_homes_of(slot, ready, wired.absent, chars)})
     placed = frozenset[int]().union(*(slot.homes for slot in wired.mdcs.values()))
@@ -142,7 +142,7 @@ def _center(slot: Slot, pods: Iterable[Pod], seen: Observation, now: float, over
 def _state(slot: Slot, pod: Pod | None, now: float) -> str:
     """One of serving, starting, dead, waiting (its successor may not come yet)."""
     if pod is not None and not pod.over and not pod.deleting:
-        return "serving" if pod.ready and pod.uid == slot.uid else "starting"
+        return "serving" if pod.ready and pod.uid in (slot.uid, slot.predecessor) else "starting"
     if not slot.uid and slot.not_before > now:
         return "waiting"
     # A slot that has never had a pod has lost none.
@@ -150,7 +150,16 @@ def _state(slot: Slot, pod: Pod | None, now: float) -> str:
 
 
 def _acting(slot: Slot, pods: Iterable[Pod]) -> Pod | None:
-    """The pod that may act for the slot, else the newest; a pod that is fenced does not count any more."""
+    """The pod that may act for the slot, else the newest; a pod that is fenced does not count any more.
+
+    A pod that has not taken over yet leaves that to its predecessor.
+    """
+    pods = list(pods)
+    heir_ready = any(pod.uid == slot.uid and pod.ready for pod in pods)
+    if slot.predecessor and not heir_ready:
+        acting = [p for p in pods if p.uid == slot.predecessor and p.ready and not (p.over or p.deleting)]
+        if acting:
+            return acting[0]
     current = [pod for pod in pods if pod.incarnation >= slot.incarnation]
     chosen = [pod for pod in current if pod.uid == slot.uid]
     return max(chosen or current, key=lambda pod: pod.incarnation, default=None)

@@ -139,6 +139,23 @@ def test_how_an_mdc_is(pods: list[Pod], second: Any, health: Health, why: str) -
     assert f"{health}: {why}".rstrip(": ") in text(view)
 
 
+HEIR = pod(Role.MDC, 1, 1, ready=False)
+NAMED_HEIR = replace(SPLIT[1], incarnation=1, uid=HEIR.uid, predecessor=f"uid-{MDC}")
+
+
+@pytest.mark.parametrize("slots", [SPLIT, {**SPLIT, 1: NAMED_HEIR}, None], ids=["tried", "named", "unknown"])
+def test_an_mdc_serves_until_its_successor_has_taken_over(slots: Any) -> None:
+    view = look([*PODS, HEIR], replace(WIRING, mdcs=slots) if slots else None)
+    assert (view.centers[1].health, view.centers[1].pod) == (Health.SERVES, MDC)
+
+
+def test_an_mdcs_successor_serves_when_it_has_taken_over() -> None:
+    training = {**job()["status"]["training"], "serving": [{"mdc": 1, "incarnation": 1, "homes": 2}]}
+    pods = [*PODS, replace(HEIR, ready=True)]
+    view = look(pods, replace(WIRING, mdcs={**SPLIT, 1: NAMED_HEIR}), training=training)
+    assert (view.centers[1].health, view.centers[1].pod) == (Health.SERVES, HEIR.name)
+
+
 def test_homes_that_are_not_well_are_named_with_their_reason() -> None:
     pods = changed("sleigh-home-2", ready=False, waiting="CrashLoopBackOff", waiting_message="again")
     homes = look(pods).centers[1].homes

@@ -338,3 +338,34 @@ def test_two_mounts_of_one_volume_stay_two() -> None:
     merged = elf(templated(Role.HOME, {"spec": {"containers": [container]}}))
     paths = [m["mountPath"] for m in merged["volumeMounts"]]
     assert sorted(paths) == ["/a", "/b", "/tmp", "/var/tmp"]
+
+
+# -- nodes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("role", "spread"), [(Role.NPDC, True), (Role.MDC, True), (Role.HOME, False)])
+def test_data_centers_know_their_node_and_would_rather_be_on_different_ones(role: Role, spread: bool) -> None:
+    manifest = build(job(), role)
+    assert ("topologySpreadConstraints" in manifest["spec"]) is spread
+    told = {"fieldRef": {"fieldPath": "spec.nodeName"}} if spread else None
+    assert env(manifest).get("ELF_NODE") == told
+    if spread:
+        (rule,) = manifest["spec"]["topologySpreadConstraints"]
+        assert (rule["whenUnsatisfiable"], rule["topologyKey"]) == (
+            "ScheduleAnyway",
+            "kubernetes.io/hostname",
+        )
+        selected, labels = rule["labelSelector"], manifest["metadata"]["labels"]
+        assert selected["matchLabels"].items() <= labels.items()
+        (roles,) = selected["matchExpressions"]
+        assert sorted(roles["values"]) == ["mdc", "npdc"] and labels[roles["key"]] in roles["values"]
+
+
+@pytest.mark.parametrize("role", [Role.NPDC, Role.MDC])
+def test_a_template_replaces_how_data_centers_are_spread_or_lets_them_be(role: Role) -> None:
+    mine = {"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}
+    spec = templated(role, {"spec": {"topologySpreadConstraints": [mine]}})["spec"]
+    assert spec["topologySpreadConstraints"] == [mine]
+    for nothing in (None, []):
+        spec = templated(role, {"spec": {"topologySpreadConstraints": nothing}})["spec"]
+        assert not spec.get("topologySpreadConstraints")

@@ -95,6 +95,31 @@ TABLE: dict[str, tuple[Observation, dict[str, Any]]] = {
         settled({"incarnation": -1, "serving": []}),
         {"state": "serving"},
     ),
+    "its successor is to take over from it": (
+        with_slot(
+            replace(settled(), pods=(*settled().pods, replace(NEW, ready=False, node="n2"))),
+            1,
+            Slot(1, NEW.uid, predecessor=f"uid-{MDC}"),
+        ),
+        {"state": "serving", "incarnation": 0, "node": "n1"},
+    ),
+    "its successor is to take over from it, whom the NPDC hears": (
+        with_slot(
+            replace(
+                settled({"serving": [{"mdc": 1, "incarnation": 0, "homes": 2}]}),
+                pods=(*settled().pods, replace(NEW, ready=False)),
+            ),
+            1,
+            Slot(1, NEW.uid, predecessor=f"uid-{MDC}"),
+        ),
+        {"state": "serving", "incarnation": 0},
+    ),
+    "its successor has taken over": (
+        with_slot(
+            replace(settled(), pods=(*settled().pods, NEW)), 1, Slot(1, NEW.uid, predecessor=f"uid-{MDC}")
+        ),
+        {"state": "serving", "incarnation": 1},
+    ),
     "it has never had a pod": (with_slot(without(settled(), MDC), 1, Slot(0)), {"state": "starting"}),
     "the job is over": (
         replace(with_pod(settled(), MDC, phase="Succeeded"), status={"state": "Complete"}),

@@ -138,8 +138,11 @@ class AnyWorld(RuleBasedStateMachine):
         self.world = World()
         self.world.edit(failurePolicy={"maxReplacements": 1000})
 
-    @initialize(homes=st.integers(3, 7), per_pod=st.integers(1, 2), mdcs=st.integers(1, 3))
-    def begin(self, homes: int, per_pod: int, mdcs: int) -> None:
+    @initialize(
+        homes=st.integers(3, 7), per_pod=st.integers(1, 2), mdcs=st.integers(1, 3), nodes=st.integers(0, 3)
+    )
+    def begin(self, homes: int, per_pod: int, mdcs: int, nodes: int) -> None:
+        self.world.nodes = tuple(f"node-{i}" for i in range(nodes))
         self.world.edit(homes={"replicas": homes, "perPod": per_pod}, miniDataCenters={"replicas": mdcs})
 
     @rule(calls=st.none() | st.integers(0, 12))
@@ -156,8 +159,39 @@ class AnyWorld(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def serve(self, data: st.DataObject) -> None:
-        pods = [p for p in self.world.pods.values() if not p.over and not p.deleting]
-        self.happen(data, pods, phase="Running", ready=True)
+        pods = [p.name for p in self.world.pods.values() if not p.over and not p.deleting]
+        if pods:
+            self.world.run(data.draw(st.sampled_from(sorted(pods))))
+
+    @precondition(lambda self: self.world.nodes)
+    @rule(data=st.data())
+    def bind(self, data: st.DataObject) -> None:
+        """The scheduler heeds no wish."""
+        pods = [p for p in self.world.pods.values() if not p.node]
+        self.happen(data, pods, node=data.draw(st.sampled_from(self.world.nodes)), phase="Running")
+
+    @precondition(lambda self: self.world.nodes)
+    @rule(data=st.data())
+    def cordon(self, data: st.DataObject) -> None:
+        *most, _ = self.world.nodes
+        self.world.cordoned = data.draw(st.frozensets(st.sampled_from(most))) if most else frozenset()
+
+    @precondition(lambda self: self.world.nodes and self.world.wiring())
+    @rule()
+    def report(self) -> None:
+        """The NPDC says who serves, and who has copies; by now it may have taken heirs over."""
+        wiring = self.world.wiring()
+        assert wiring is not None
+        self.world.train(phase="Training", round=3, incarnation=wiring.npdc.incarnation)
+        self.world.hear()
+
+    @precondition(lambda self: self.world.nodes)
+    @rule(data=st.data())
+    def copy(self, data: st.DataObject) -> None:
+        """Some MDCs hold copies, whatever the NPDC may have been thinking."""
+        mdcs = sorted({(p.index, p.incarnation) for p in self.world.pods.values() if p.role is Role.MDC})
+        held = data.draw(st.sets(st.sampled_from(mdcs))) if mdcs else set()
+        self.world.train(copies=[{"mdc": index, "incarnation": number} for index, number in sorted(held)])
 
     @rule(data=st.data(), fate=st.sampled_from(["failed", "oom", "left", "waiting", "not ready", "deleted"]))
     def suffer(self, data: st.DataObject, fate: str) -> None:
@@ -219,6 +253,7 @@ class AnyWorld(RuleBasedStateMachine):
             assert not self.world.pods
         else:
             self.check_served()
+            self.check_spread()
         decided = decide(self.world.observe(), self.world.now)
         assert decided.idle and not decided.events
         assert decided.status == {k: v for k, v in self.world.status.items() if k != "training"}
@@ -241,6 +276,12 @@ class AnyWorld(RuleBasedStateMachine):
         assert self.world.status["state"] in ("Running", "Pending")
         selector = self.world.objects["Service", "sleigh-npdc"]["spec"]["selector"]
         assert selector["northpole.dev/incarnation"] == str(wiring.npdc.incarnation)
+
+    def check_spread(self) -> None:
+        """The state is on several nodes, or there is no other that takes pods."""
+        nodes = self.world.state_nodes()
+        assert len(nodes) != 1 or set(self.world.nodes) - self.world.cordoned <= nodes
+        assert len(nodes) > 0 or not self.world.nodes
 
     def check_words(self, seen: Observation, decided: Plan) -> None:
         """An MDC that does not serve is passed over in no condition."""

@@ -125,3 +125,46 @@ def test_a_node_that_comes_back_under_its_name_is_not_forgotten(clock: Clock) ->
     clock.now += FORGET_SECONDS
     nodes.note("MODIFIED", in_zone("a", "east"))
     assert nodes.zones("ab") == {"a": "east", "b": "east"} and nodes.lost() == frozenset()
+
+
+def closed(name: str, **spec: Any) -> dict[str, Any]:
+    return {**node(name, "True"), "spec": spec}
+
+
+OPEN = {
+    "nothing is said": {},
+    "it would rather not": {"taints": [{"key": "a", "effect": "PreferNoSchedule"}]},
+    "no taints": {"unschedulable": False, "taints": None},
+}
+CLOSED = {
+    "cordoned": {"unschedulable": True},
+    "tainted": {"taints": [{"key": "a", "effect": "NoSchedule"}]},
+    "emptied": {"taints": [{"key": "b", "effect": "PreferNoSchedule"}, {"key": "a", "effect": "NoExecute"}]},
+}
+
+
+@pytest.mark.parametrize("spec", OPEN.values(), ids=OPEN)
+def test_a_node_takes_pods(clock: Clock, spec: dict[str, Any]) -> None:
+    nodes = Nodes(clock)
+    nodes.note(None, closed("a", **spec))
+    assert nodes.open() == {"a"}
+
+
+@pytest.mark.parametrize("spec", CLOSED.values(), ids=CLOSED)
+def test_a_node_takes_no_pods_and_that_it_does_again_is_news(clock: Clock, spec: dict[str, Any]) -> None:
+    nodes = Nodes(clock)
+    nodes.note(None, node("a", "True"))
+    assert not nodes.note("MODIFIED", closed("a", **spec)), "nothing can be done because of it"
+    assert nodes.open() == frozenset() and nodes.lost() == frozenset()
+    assert nodes.note("MODIFIED", node("a", "True"))
+    assert nodes.open() == {"a"}
+
+
+@pytest.mark.parametrize(("event", "ready"), [("MODIFIED", "False"), ("DELETED", "True")])
+def test_a_node_that_is_not_ready_or_gone_takes_no_pods(clock: Clock, event: str, ready: str) -> None:
+    nodes = Nodes(clock)
+    assert nodes.open() is None, "nodes are not watched"
+    for name in "ab":
+        nodes.note(None, node(name, "True"))
+    nodes.note(event, node("b", ready))
+    assert nodes.open() == {"a"}

@@ -229,7 +229,8 @@ class Running:
             self._start(Role.MDC, index, number, sorted(nodes), "the state is on one node alone")
         if spread.stop is not None:
             heir, why = spread.stop
-            self.delete.append(Delete(heir.name, heir.uid, why))
+            lost = heir.node in self.seen.lost_nodes  # its kubelet cannot give the name free
+            self.delete.append(Delete(heir.name, heir.uid, why, force=lost))
             self.issuer.revoke(heir.role, heir.index, heir.incarnation)
         if spread.event:
             self.events.append(Event("Normal", "Moved", spread.event))

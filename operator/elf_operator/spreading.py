@@ -108,6 +108,9 @@ def _with_heir(
     coming = replace(
         unchanged, condition=_alone(nodes, spec, f"{heir.name} starts {where}"), again_after=waits
     )
+    if heir.node in around.lost_nodes:  # no room was lacking: the next one need not wait
+        condition = _alone(nodes, spec, f"node {heir.node} is lost")
+        return replace(unchanged, stop=(heir, f"node {heir.node} is lost"), condition=condition)
     if heir.deleting:
         return replace(unchanged, condition=_alone(nodes, spec, f"{heir.name} is being deleted"))
     problem = verdicts.judge(heir, around)

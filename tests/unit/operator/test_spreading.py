@@ -101,6 +101,11 @@ ROWS: dict[str, tuple[Callable[[], Observation], list[str], str]] = {
         STOP,
         f"{HEIR} got no other node",
     ),
+    "the successor's node is lost: that is no lack of room": (
+        lambda: replace(trying(node="n2", deleting=True), lost_nodes=frozenset({"n2"})),
+        [f"delete {HEIR}"],
+        "node n2 is lost",
+    ),
     "the successor goes already": (lambda: trying(deleting=True), [], f"{HEIR} is being deleted"),
     "the successor runs: the wiring names it": (
         lambda: trying(phase="Running", node="n2"),
@@ -249,3 +254,12 @@ def test_a_whole_move() -> None:
     assert after is not None and after.home_of() == before.home_of()
     assert after.mdcs[1].predecessor == "" and after.mdcs[1].incarnation == 1
     assert condition(world.status, "Durable")["reason"] == "OnSeveralNodes"
+
+
+def test_a_successor_on_a_lost_node_is_gone_at_once() -> None:
+    """Its kubelet cannot give the name free, and the next attempt needs it."""
+    seen = replace(trying(node="n2", deleting=True), lost_nodes=frozenset({"n2"}))
+    [gone] = decide(seen).delete
+    assert (gone.name, gone.force) == (HEIR, True)
+    wiring = wiring_of(decide(seen)) if decide(seen).apply else seen.wiring
+    assert wiring is not None and (wiring.failed_moves, wiring.move_after) == (0, 0.0)

@@ -302,8 +302,8 @@ class NorthPole:
             if member.link == link:
                 del self._members[index]
                 self._missing_since[index, member.uid] = now - GRACE_SECONDS if silent else now
+                self._watch_for_missing(now)
         self._give_up_fetching(link)
-        self._watch_for_missing(now)
         return self._take_over(now) + self._recover(now) + self._keep() + self._maybe_leave(now)
 
     def tick(self, now: float) -> list[Effect]:
@@ -744,8 +744,8 @@ class NorthPole:
         copies[""] = -1  # unknown nodes: as if each were another one
         chosen: list[int] = []
         while len(chosen) < min(KEEPERS, len(self._members)):
-            there = (i for i in sorted(self._members) if i not in chosen)
-            best = min(there, key=lambda i: copies[self._members[i].node])
+            there = (i for i in self._members if i not in chosen)
+            best = min(there, key=lambda i: (copies[self._members[i].node], i))
             chosen.append(best)
             if self._members[best].node:
                 copies[self._members[best].node] += 1

@@ -15,19 +15,24 @@ from builders import (
     decide,
     pod,
     settled,
+    valid,
     wiring_of,
     with_pod,
+    with_spec,
     with_training,
     without,
     written,
 )
+from elf_operator.assignment import zones_of
 from elf_operator.observation import Observation
+from elf_operator.progress import acted_on
 from elf_operator.spreading import LONGEST_WAIT_SECONDS, START_SECONDS
 from elf_worker.contract import Role, Wiring
 from fakes import World, carry_out, settle
 
 MDC, HEIR, NPDC = "sleigh-mdc-1-0", "sleigh-mdc-1-1", "sleigh-npdc-0"
 START, STOP = [f"create {HEIR}"], ["apply ConfigMap", f"delete {HEIR}"]
+HEIR_POD = pod(Role.MDC, 1, 1)
 DEAD = {"phase": "Failed", "ready": False, "exit_code": 1}
 
 
@@ -164,7 +169,9 @@ def test_what_is_done(row: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "training", [{}, {"incarnation": 3}, copies((1, 7))], ids=["no word", "another's word", "of the dead"]
+    "training",
+    [{}, {"incarnation": 3, **copies((0, 0))}, copies((1, 7))],
+    ids=["no word", "another's word", "of the dead"],
 )
 def test_where_the_state_is_not_known_nothing_is_said(training: Mapping[str, Any]) -> None:
     seen = replace(settled(training), open_nodes=frozenset({"n1", "n2"}))
@@ -222,6 +229,34 @@ def test_a_failure_while_a_successor_starts_makes_it_the_pod_of_the_slot_at_once
 def test_a_successor_that_is_tried_changes_no_zone() -> None:
     seen = replace(trying(node="n2"), zones={"n1": "east", "n2": "west"})
     assert actions(decide(seen)) == []
+    assert zones_of(seen, valid(seen.job)).mdcs == {0: "east", 1: "east"}
+    named = replace(seen, wiring=moving().wiring)
+    assert zones_of(named, valid(seen.job)).mdcs == {0: "east", 1: "west"}
+
+
+@pytest.mark.parametrize("homes", [{0, 1, 4}, {1, 3, 4}, {2, 3}])
+def test_homes_stay_with_a_slot_that_is_handed_over(homes: set[int]) -> None:
+    seen = settled(copies((0, 0), (1, 0)), homes={"replicas": 5})
+    seen = replace(seen, pods=(*seen.pods, replace(HEIR_POD, ready=False, created=NOW - 1, node="n2")))
+    assert seen.wiring is not None
+    shares = {0: frozenset(range(5)) - homes, 1: frozenset(homes)}
+    slots = {i: replace(s, homes=shares[i]) for i, s in seen.wiring.mdcs.items()}
+    wiring = wiring_of(decide(replace(seen, wiring=replace(seen.wiring, mdcs=slots))))
+    assert wiring is not None and {i: s.homes for i, s in wiring.mdcs.items()} == shares
+    assert wiring.mdcs[1].uid == HEIR_POD.uid
+
+
+@pytest.mark.parametrize("spec", [{"suspend": True}, {"miniDataCenters": {"replicas": 1}}], ids=str)
+def test_who_is_not_wanted_any_more_has_no_predecessor_either(spec: dict[str, Any]) -> None:
+    decided = decide(with_spec(moving(), **spec))
+    wiring = wiring_of(decided)
+    assert wiring is not None
+    assert (wiring.mdcs[1].uid, wiring.mdcs[1].predecessor, wiring.mdcs[1].incarnation) == ("", "", 2)
+    assert {MDC, HEIR} <= {d.name for d in decided.delete}
+
+
+def test_where_copies_are_is_worth_a_look() -> None:
+    assert acted_on(copies((0, 0))) != acted_on(copies((0, 0), (1, 0))) != acted_on(copies((1, 0)))
 
 
 def test_a_whole_move() -> None:

@@ -52,7 +52,7 @@ def successor_of(slot: Slot, verdict: Verdict, pod: Pod | None, now: float) -> S
     stable = pod is not None and now - pod.created >= STABLE_SECONDS
     failures = 1 if stable else slot.failures + 1
     excess = failures - FREE_FAILURES
-    wait = min(LONGEST_BACKOFF_SECONDS, 2.0**excess) if excess > 0 else 0.0
+    wait = min(LONGEST_BACKOFF_SECONDS, 2.0 ** min(excess, 16)) if excess > 0 else 0.0
     nodes = slot.nodes if not stable else ()
     if pod is not None and pod.node:
         # A node from which nothing is heard may be gone, and one that is slow stays so: once is enough.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from elf_worker.aggregation import ids
 from elf_worker.aggregation.effects import Dial, Effect, LinkId, Payload, Send
-from elf_worker.contract import WIRE_VERSION
+from elf_worker.contract import WIRE_VERSION, Wiring
 from elf_worker.exact import ExactSum
 from elf_worker.messages import Message, Register, Stamp, Submit
 from simulation import model
@@ -37,7 +37,7 @@ class Ghost:
     def opened(self, link: LinkId, now: float) -> list[Effect]:
         """Say everything without waiting for an answer, unless an NPDC still takes us for current."""
         wirings = [npdc.pole.wiring for npdc in self._world.npdcs if npdc.alive]
-        if any(w is None or self._register.uid in [s.uid for s in w.mdcs.values()] for w in wirings):
+        if any(w is None or self._register.uid in _acting(w) for w in wirings):
             return []
         npdc = self._world.overseer.npdc
         snapshot = npdc.state if npdc is not None else None
@@ -55,6 +55,11 @@ class Ghost:
     def received(self, link: LinkId, message: Message, payload: Payload, now: float) -> list[Effect]:
         """Deaf, except that a Fetch gets no answer either."""
         return []
+
+
+def _acting(wiring: Wiring) -> set[str]:
+    """UIDs of pods that may act for a slot."""
+    return {uid for slot in wiring.mdcs.values() for uid in (slot.uid, slot.predecessor)}
 
 
 def haunt(world: World) -> None:

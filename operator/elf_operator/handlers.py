@@ -26,7 +26,7 @@ from elf_operator.metrics import Metrics
 from elf_operator.podwatch import PodWatch
 from elf_operator.progress import HEARTBEAT_SLACK_SECONDS, acted_on
 from elf_operator.reach import CONNECT_SECONDS
-from elf_operator.watchmen import NODE_GRACE_SECONDS, Nodes, Pulse
+from elf_operator.watchmen import NODE_GRACE_SECONDS, OUTAGE_GRACE_SECONDS, Nodes, Pulse
 from elf_operator.workqueue import Queue
 from elf_worker.contract import API_GROUP, API_PLURAL, API_VERSION
 
@@ -76,6 +76,7 @@ class Operator:
         self._health = health.Health(time.monotonic)
         self.pulse, self.nodes = Pulse(time.monotonic), Nodes(time.monotonic)
         self.gallery = Gallery(time.time) if settings.dashboard else None
+        self._look_again: asyncio.TimerHandle | None = None
         self.queue: Queue
         self.cluster: kube.KubeCluster
 
@@ -95,7 +96,7 @@ class Operator:
         api = bare.watched(may_write, self._requested)
         self.cluster = kube.KubeCluster(api, self.pulse, self.nodes, metrics.events_dropped.inc)
         seen = Overseen(self.cluster, self.gallery) if self.gallery else self.cluster
-        self.queue = Queue(seen, defaults, self.pulse.listen_anew, leading, metrics)
+        self.queue = Queue(seen, defaults, self._listen_anew, leading, metrics)
         self._stack.push_async_callback(self.queue.close)
         metrics.show("jobs", "Jobs there are.", lambda: float(len(self.queue)))
         metrics.show_by("state", "jobs_by_state", "Jobs by their state.", self.queue.states)
@@ -150,6 +151,15 @@ class Operator:
         if verb == "list" and 200 <= code <= 299:
             self._health.listed()
 
+    def _listen_anew(self) -> None:
+        """The API server did not answer: whom it has not heard of may be well."""
+        self.pulse.listen_anew()
+        self.nodes.listen_anew()
+        if self._look_again is not None:
+            self._look_again.cancel()
+        later = asyncio.get_running_loop().call_later
+        self._look_again = later(OUTAGE_GRACE_SECONDS + 0.1, self.queue.wake_all)
+
     async def _list_jobs(self, api: apiserver.KubeApi, namespace: str | None) -> None:
         away = False
         while True:
@@ -164,6 +174,7 @@ class Operator:
                     self.gallery.keep(namespace, existing)
             except OUTAGES as error:
                 away, pause = True, LONGEST_PAUSE
+                self._listen_anew()
                 _log.warning("jobs cannot be listed: %s", brief(error))
             await asyncio.sleep(pause)
 

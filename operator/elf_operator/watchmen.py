@@ -5,11 +5,14 @@ Nothing of it outlives the operator: a new one starts to listen anew, and only w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 NODE_GRACE_SECONDS = 5.0
 """How long a node must be not ready: after an outage of the API server all of them are, for a moment."""
+OUTAGE_GRACE_SECONDS = 20.0
+"""So long after an outage no node is taken for lost: kubelets could not say that they live."""
 FORGET_SECONDS = 600.0
 """How long a deleted node is remembered as lost. By then Kubernetes has removed what was bound to it."""
 ZONE_LABEL = "topology.kubernetes.io/zone"
@@ -52,6 +55,7 @@ class Nodes:
         self._since: dict[str, float] = {}
         """Node → when it was first seen not ready, or gone."""
         self._ready: set[str] = set()
+        self._outage_at = -math.inf
         self._deleted: dict[str, float] = {}
         self._zones: dict[str, str] = {}
         self._open: frozenset[str] = frozenset()
@@ -86,7 +90,13 @@ class Nodes:
         if not self._ready:
             return frozenset()
         now = self._clock()
+        if now - self._outage_at < OUTAGE_GRACE_SECONDS:
+            return frozenset()
         return frozenset(name for name, since in self._since.items() if now - since >= NODE_GRACE_SECONDS)
+
+    def listen_anew(self) -> None:
+        """The API server did not answer: a node that it has not heard of may be well."""
+        self._outage_at = self._clock()
 
     def open(self) -> frozenset[str] | None:
         """Nodes that take pods; None if no node was ever seen."""

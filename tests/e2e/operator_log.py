@@ -34,7 +34,11 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
     ),
     ("elf_operator.leadership", r"another operator leads", "the API server is stopped, an operator killed"),
     ("kopf", r"Request attempt .*will (retry|re-authenticate)", "the API server is stopped"),
-    ("elf_operator.reach", r"the API server .* cannot be connected to", "the API server is stopped"),
+    (
+        "elf_operator.reach",
+        r"the API server.* cannot be (connected to|resolved)",
+        "the API server or a node is stopped",
+    ),
     ("elf_operator.workqueue", r"\S+: RefusedError ", "a template is misspelt, a name taken, a quota full"),
     ("elf_operator.workqueue", r"\S+: StaleViewError .*, wiring 0 ", "a namespace is deleted with its jobs"),
     ("elf_operator.handlers", r"no --master-key", "a release is installed without mTLS"),

@@ -259,7 +259,7 @@ def test_one_replica_is_put_anywhere_and_more_rather_apart(chart: Chart) -> None
 
 
 def test_an_operator_leaves_a_lost_node_in_seconds_unless_the_values_say_otherwise(chart: Chart) -> None:
-    usual = [(key, "Exists", "NoExecute", 5) for key in LOST]
+    usual = [(key, "Exists", "NoExecute", 20) for key in LOST]
     assert lost_node(chart.render()) == usual
     slow = {"key": LOST[1], "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 600}
     (ours,) = usual[:1]

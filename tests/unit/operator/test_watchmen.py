@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from elf_operator.watchmen import FORGET_SECONDS, NODE_GRACE_SECONDS, ZONE_LABEL, Nodes, Pulse
+from elf_operator.watchmen import (
+    FORGET_SECONDS,
+    NODE_GRACE_SECONDS,
+    OUTAGE_GRACE_SECONDS,
+    ZONE_LABEL,
+    Nodes,
+    Pulse,
+)
 
 
 class Clock:
@@ -71,6 +78,20 @@ def test_a_node_is_lost_when_it_is_not_ready_for_long_enough(clock: Clock, event
     assert nodes.lost() == {"b"}
     assert nodes.note("MODIFIED", node("b", "True"))
     assert nodes.lost() == frozenset()
+
+
+def test_after_an_outage_of_the_api_server_no_node_is_lost_for_a_while(clock: Clock) -> None:
+    """Kubelets could not say that they live: all nodes are not ready, and some come back late."""
+    nodes = Nodes(clock)
+    nodes.note(None, node("a", "True"))
+    nodes.note("MODIFIED", node("b", "Unknown"))
+    clock.now += NODE_GRACE_SECONDS
+    nodes.listen_anew()
+    assert nodes.lost() == frozenset()
+    clock.now += OUTAGE_GRACE_SECONDS - 0.1
+    assert nodes.lost() == frozenset()
+    clock.now += 0.2
+    assert nodes.lost() == {"b"}
 
 
 def test_without_a_node_that_is_ready_none_is_lost(clock: Clock) -> None:

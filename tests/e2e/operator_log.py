@@ -40,6 +40,8 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         "the API server or a node is stopped",
     ),
     ("elf_operator.workqueue", r"\S+: RefusedError ", "a template is misspelt, a name taken, a quota full"),
+    ("elf_operator.workqueue", r"\S+: HTTP 403 Forbidden", "a release is uninstalled: its rights go first"),
+    ("elf_operator.handlers", r"jobs cannot be listed: \w*\s*HTTP 403", "a release is uninstalled"),
     ("elf_operator.workqueue", r"\S+: StaleViewError .*, wiring 0 ", "a namespace is deleted with its jobs"),
     ("elf_operator.handlers", r"no --master-key", "a release is installed without mTLS"),
 )

@@ -23,6 +23,7 @@ POLL_SECONDS = 1.0
 GOODBYE_SECONDS = 20.0
 PASSED_OVER = ("DEBUG", "INFO")
 _AWAY = r"HTTP (429|500|502|503|504)|Client\w*Error|Server\w*Error|TimeoutError|Connection\w*Error|OSError"
+_GONE = r".*HTTP 403 Forbidden: .*serviceaccount:elf-e2e-release-"
 CAUSES: tuple[tuple[str, str, str], ...] = (
     # (logger, what it says, what a test does)
     ("elf_operator.workqueue", rf"\S+: ({_AWAY}|NotLeadingError)", "the API server is stopped"),
@@ -40,8 +41,8 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         "the API server or a node is stopped",
     ),
     ("elf_operator.workqueue", r"\S+: RefusedError ", "a template is misspelt, a name taken, a quota full"),
-    ("elf_operator.workqueue", r"\S+: HTTP 403 Forbidden", "a release is uninstalled: its rights go first"),
-    ("elf_operator.handlers", r"jobs cannot be listed: \w*\s*HTTP 403", "a release is uninstalled"),
+    ("elf_operator.workqueue", rf"\S+: {_GONE}", "a release is uninstalled: its rights go first"),
+    ("elf_operator.handlers", rf"jobs cannot be listed: {_GONE}", "a release is uninstalled"),
     ("elf_operator.workqueue", r"\S+: StaleViewError .*, wiring 0 ", "a namespace is deleted with its jobs"),
     ("elf_operator.handlers", r"no --master-key", "a release is installed without mTLS"),
 )

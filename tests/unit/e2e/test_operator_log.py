@@ -22,6 +22,11 @@ KNOWN = [
         "WARNING", "elf_operator.workqueue", "a/b: RefusedError Pod b-home-0: unknown field; again in 1 s"
     ),
     record("WARNING", "kopf._cogs.clients.api", "Request attempt 3 failed; will retry: GET /api/v1/nodes"),
+    record(
+        "WARNING",
+        "elf_operator.workqueue",
+        "a/b: HTTP 403 Forbidden: User system:serviceaccount:elf-e2e-release-1:elf; again in 0.6 s",
+    ),
     "",
 ]
 UNKNOWN = [
